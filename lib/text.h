@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Strings: building, splitting, numbers with units, names that are checked by type. Any thread. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stddef.h>
+
+#include "lib/attributes.h"
+#include "lib/err.h"
+
+/* Allocated printf; aborts the process when memory is gone (as all small allocations here do). */
+char *text_format(const char *format, ...) _printf_(1, 2);
+/* strdup that aborts when memory is gone; NULL gives NULL. */
+char *text_dup(const char *s);
+char *text_dup_n(const char *s, size_t length);
+/* calloc/realloc that abort when memory is gone. */
+void *mem_new(size_t size);
+void *mem_resize(void *p, size_t size);
+#define NEW(type)          ((type *)mem_new(sizeof(type)))
+#define NEW_ARRAY(type, n) ((type *)mem_new(sizeof(type) * (n)))
+
+/* True if equal; NULL equals only NULL. */
+bool text_equal(const char *a, const char *b);
+bool text_starts_with(const char *s, const char *prefix);
+bool text_ends_with(const char *s, const char *suffix);
+
+/* A growing string. Starts as TEXT_BUFFER_INIT, ends with text_buffer_free() or _take(). */
+struct text_buffer {
+    char *data; /* always terminated once something was added */
+    size_t length, capacity;
+};
+#define TEXT_BUFFER_INIT                                                                           \
+    {                                                                                              \
+        NULL, 0, 0                                                                                 \
+    }
+void text_buffer_add(struct text_buffer *b, const char *s);
+void text_buffer_add_n(struct text_buffer *b, const char *s, size_t length);
+void text_buffer_printf(struct text_buffer *b, const char *format, ...) _printf_(2, 3);
+char *text_buffer_take(struct text_buffer *b); /* never NULL; the buffer is empty afterwards */
+void text_buffer_free(struct text_buffer *b);
+
+/* NULL-terminated vector of strings. */
+char **text_split(const char *s, char separator); /* empty parts are kept; never NULL */
+void text_vector_free(char **v);
+size_t text_vector_length(char *const *v);
+
+/* Whole-string decimal numbers with bounds; errors name the text and the bounds. */
+int text_to_int64(const char *s, int64_t min, int64_t max, int64_t *out, struct err *e);
+int text_to_double(const char *s, double min, double max, double *out,
+                   struct err *e); /* "C" locale */
+
+/* Copy with control characters, backslash and invalid UTF-8 as \xNN, cut at `limit` bytes with "...". */
+char *text_escape(const char *s, size_t limit);
+bool text_is_utf8(const char *s, size_t length);
+char *text_percent_decode(const char *s, size_t length,
+                          struct err *e); /* refuses %00 and bad escapes */
+
+/* Checks by type; the error names `what` and the value (escaped) and says what is allowed. */
+int text_check_uuid(const char *s, const char *what, struct err *e); /* 8-4-4-4-12 hex */
+int text_check_hostname(const char *s, const char *what,
+                        struct err *e); /* RFC 1123 label(s), <= 253; no address needed */
+int text_check_ip(const char *s, const char *what, struct err *e);  /* IPv4 or IPv6 */
+int text_check_mac(const char *s, const char *what, struct err *e); /* aa:bb:cc:dd:ee:ff, unicast */
+int text_check_ifname(const char *s, const char *what,
+                      struct err *e); /* 1-15 of [A-Za-z0-9_.-], no "." ".." */
+int text_check_filename(
+    const char *s, const char *what,
+    struct err *e); /* one component, [A-Za-z0-9_.@+-], no leading dot or dash, <= 255 */
+
+/* "12.3 MiB" style for people. */
+void text_bytes(double bytes, char *out, size_t size);
+/* New random UUID (version 4), lower case. */
+void text_new_uuid(char out[37]);
+/* `bytes` random bytes as lower-case hex: 2*bytes+1 characters. */
+void text_random_hex(size_t bytes, char *out);
