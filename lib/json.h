@@ -49,10 +49,10 @@ int json_opt_int(struct json_object *o, const char *key, int64_t fallback, int64
 int json_opt_bool(struct json_object *o, const char *key, bool fallback, bool *out, struct err *e);
 
 /* Lenient reads for display code: the fallback whenever the value is not of that type. */
-const char *json_string(struct json_object *o, const char *key, const char *fallback);
-int64_t json_int(struct json_object *o, const char *key, int64_t fallback);
-double json_double(struct json_object *o, const char *key, double fallback);
-bool json_bool(struct json_object *o, const char *key, bool fallback);
+const char *json_get_string(struct json_object *o, const char *key, const char *fallback);
+int64_t json_get_int(struct json_object *o, const char *key, int64_t fallback);
+double json_get_double(struct json_object *o, const char *key, double fallback);
+bool json_get_bool(struct json_object *o, const char *key, bool fallback);
 
 /* Adding; a NULL string is added as JSON null. */
 void json_add_string(struct json_object *o, const char *key, const char *value);
