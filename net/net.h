@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Ports of guests on this host: Linux bridges, Open vSwitch, fake (net/net_provider.h). By netlink; no
+ * program is called for bridges. `BLOCKS` = call on a worker; the rest is for the loop and quick.
+ *
+ * A port of a guest that comes here goes through: check (pure look) -> plug (bridge, port, undo pushed
+ * first) -> ready (everything forwards before the first byte) -> arm (frames prebuilt, sockets open) ->
+ * announce (at the source's pause: the bridge's table is pointed at the tap, then RARP and GARP or
+ * unsolicited NA leave; migration-floor 6 and 11) -> disarm. On the source: arm before the start, announce
+ * when a failed switch-over resumed the guest here, unplug after success.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <json-c/json_object.h>
+
+#include "conf/conf.h"
+#include "lib/err.h"
+#include "lib/loop.h"
+#include "lib/undo.h"
+
+enum net_kind { NET_KIND_BRIDGE, NET_KIND_OVS, NET_KIND_FAKE };
+
+struct net_port {
+    enum net_kind kind;
+    char *port_id; /* Neutron's, or made from the MAC in standalone */
+    char *instance_uuid;
+    char *mac;
+    char *
+        *addresses; /* IP addresses of the guest, NULL-terminated; for GARP and NA; may be empty */
+    char *bridge;   /* "brq..." or "br-int" */
+    char *physical_network; /* for creating a missing bridge; NULL */
+    char *tap;              /* "tap" + 11 characters of the port id */
+    int mtu;                /* 0 = leave */
+    bool create_tap;        /* ovs_create_tap: we make the tap (RPC of 2026.2); else libvirt does */
+    bool multiqueue;
+};
+void net_port_free(struct net_port *port);
+DEFINE_CLEANUP(struct net_port *, net_port_free)
+/* As JSON, for undo steps and the journal; names are validated on the way back. */
+struct json_object *net_port_to_json(const struct net_port *port);
+int net_port_from_json(struct json_object *o, struct net_port **out, struct err *e);
+
+struct net;
+int net_new(struct net **out, struct loop *loop, const struct conf *conf, struct err *e);
+void net_free(struct net *net);
+void net_set_conf(struct net *net, const struct conf *conf);
+
+/* BLOCKS. Is the bridge present, or can it be made (its physical interface is mapped and present)? */
+int net_check(struct net *net, const struct net_port *port, struct err *e);
+/* BLOCKS. Makes what is missing; pushes undo steps "net.unplug", "net.remove_bridge" first. Idempotent. */
+int net_plug(struct net *net, const struct net_port *port, struct undo *undo, struct err *e);
+/* BLOCKS, at most timeout_us: bridge and uplink up and forwarding, MTU as wanted (and the tap wired, if
+ * it exists by now). */
+int net_wait_ready(struct net *net, const struct net_port *port, int64_t timeout_us, struct err *e);
+/* BLOCKS. Takes away the tap (if we or libvirt left it) and the OVS port; never a bridge that has other
+ * ports. Idempotent. */
+int net_unplug(struct net *net, const struct net_port *port, struct err *e);
+/* BLOCKS. True if the tap exists here and belongs to a bridge. */
+int net_port_present(struct net *net, const struct net_port *port, bool *present, struct err *e);
+
+/* A set of ports ready to be announced: all that can be early is done. Loop thread. */
+struct net_armed;
+int net_arm(struct net *net, struct net_port *const *ports, size_t count, struct net_armed **out,
+            struct err *e);
+/*
+ * Announces now (a few system calls, < 1 ms) and repeats at +5, +20, +60 ms and, until net_disarm(), when
+ * the tap is wired late (link event). Returns the number of ports whose first announcement left; those
+ * whose tap does not exist yet follow by themselves. Loop thread.
+ */
+unsigned net_announce(struct net_armed *armed);
+void net_disarm(struct net_armed *armed); /* NULL is accepted */
+DEFINE_CLEANUP(struct net_armed *, net_disarm)
+
+/* Rows for the undo table; ended by a row with name NULL. */
+const struct undo_handler *net_undo_handlers(struct net *net);
+
+/* BLOCKS. Taps and ports of ours whose instance is not in `instances`: [{"name","bridge","why"}]. */
+int net_audit(struct net *net, const char *const *instance_uuids, struct json_object **out,
+              struct err *e);

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The hypervisor as the agent uses it. Behind it is virt/virt_provider.h with two providers: libvirt
+ * and fake (tests).
+ *
+ * Functions marked BLOCKS make hypervisor calls: call them on a worker (lib/workers.h), from any number
+ * of threads at once; none of them holds a lock while it waits, so one that hangs never stops another.
+ * Events come on the loop, stamped with clock_monotonic_us() when they were received.
+ *
+ * The connection is made and made again in the background for ever; while it is away BLOCKS functions
+ * fail at once with ERR_HYPERVISOR.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "conf/conf.h"
+#include "lib/err.h"
+#include "lib/loop.h"
+#include "virt/guest.h"
+
+struct virt;
+
+enum virt_event {
+    VIRT_EVENT_STARTED,          /* a domain began to exist here (incoming ones are paused first) */
+    VIRT_EVENT_PAUSED,           /* by somebody */
+    VIRT_EVENT_PAUSED_MIGRATION, /* source: stopped for the switch-over (SUSPENDED_MIGRATED) */
+    VIRT_EVENT_PAUSED_POSTCOPY,  /* source: post-copy phase began */
+    VIRT_EVENT_PAUSED_IO_ERROR,
+    VIRT_EVENT_RESUMED,           /* by somebody, or on the source after a failed switch-over */
+    VIRT_EVENT_RESUMED_MIGRATION, /* destination: it runs here now (RESUMED_MIGRATED) */
+    VIRT_EVENT_RESUMED_POSTCOPY,  /* destination: it runs here, pages still come */
+    VIRT_EVENT_POSTCOPY_FAILED,
+    VIRT_EVENT_STOPPED,           /* shut off, destroyed, crashed, failed */
+    VIRT_EVENT_STOPPED_MIGRATION, /* source: gone because it moved (STOPPED_MIGRATED) */
+    VIRT_EVENT_DEFINED,
+    VIRT_EVENT_UNDEFINED,
+};
+const char *virt_event_name(enum virt_event event);
+
+/* One sample of a running job, or the statistics of one that completed (virDomainGetJobStats). */
+struct virt_job {
+    bool active;    /* an outgoing migration runs */
+    bool completed; /* statistics of the last completed job */
+    int64_t elapsed_ms, setup_ms;
+    int64_t memory_total, memory_processed, memory_remaining; /* bytes */
+    int64_t memory_bps;                                       /* bytes a second; 0 = unknown */
+    int64_t dirty_rate; /* bytes a second (pages * page size); 0 = unknown */
+    int64_t page_size;
+    int iteration;
+    int64_t disk_total, disk_processed, disk_remaining, disk_bps;
+    int throttle_percent; /* auto-converge */
+    int64_t downtime_ms;  /* expected while active, real when completed; -1 = not given */
+    int64_t postcopy_requests;
+    char error[256]; /* libvirt's errmsg; "" */
+};
+
+struct virt_callbacks {
+    void (*connection)(void *aux, bool up, const char *why);
+    void (*event)(void *aux, const char *uuid, enum virt_event event, int64_t at_us);
+    void (*iteration)(void *aux, const char *uuid, int iteration, int64_t at_us);
+    void (*job_completed)(void *aux, const char *uuid, const struct virt_job *job, int64_t at_us);
+};
+
+/* Registers the event implementation bound to the loop, starts connecting. Loop thread. */
+int virt_new(struct virt **out, struct loop *loop, const struct conf *conf,
+             const struct virt_callbacks *callbacks, void *aux, struct err *e);
+void virt_free(struct virt *virt);
+bool virt_is_up(const struct virt *virt);
+/* Takes over a reloaded configuration. Loop thread. */
+void virt_set_conf(struct virt *virt, const struct conf *conf);
+
+struct virt_host {
+    char *hostname, *uri, *type; /* "QEMU" */
+    int64_t hypervisor_version, libvirt_version;
+    int64_t memory_total, memory_available; /* bytes; available as the kernel estimates it */
+    int cpus;
+};
+int virt_host_read(struct virt *virt, struct virt_host **out, struct err *e); /* BLOCKS */
+void virt_host_free(struct virt_host *host);
+DEFINE_CLEANUP(struct virt_host *, virt_host_free)
+
+/* BLOCKS. Live facts of a domain by uuid or name; ERR_NO_INSTANCE. Disk sizes are not filled. */
+int virt_guest_read(struct virt *virt, const char *uuid_or_name, struct virt_guest **out,
+                    struct err *e);
+/* BLOCKS. State alone; VIRT_STATE_NONE when there is none (that is no error). */
+int virt_guest_state(struct virt *virt, const char *uuid, enum virt_state *out, struct err *e);
+/* BLOCKS. All domains of the host, short form (no disks, no interfaces). */
+int virt_guest_list(struct virt *virt, struct virt_guest ***out, size_t *count, struct err *e);
+void virt_guest_list_free(struct virt_guest **list, size_t count);
+/* BLOCKS. The XML of VIR_DOMAIN_XML_MIGRATABLE. */
+int virt_guest_migratable_xml(struct virt *virt, const char *uuid, char **out, struct err *e);
+/* BLOCKS. One metadata element's text (flavor extra specs, instance settings of standalone), namespace
+ * "https://computed.invalid/settings/1"; NULL text when there is none. */
+int virt_guest_metadata(struct virt *virt, const char *uuid, char **out, struct err *e);
+
+/*
+ * BLOCKS. Everything that must fit before a guest may come here: hypervisor version (older destination
+ * refused, newer is one warning in *warning, caller frees, NULL otherwise), machine type and firmware
+ * known (domain capabilities), the guest's real CPU against the domain capabilities'
+ * (virConnectCompareHypervisorCPU), memory actually free less reserved_host_memory_mb, no domain of
+ * that uuid or name here, nothing that we cannot migrate (PCI devices, mdevs, vTPM). ERR_PRECHECK or
+ * ERR_NO_SPACE with one sentence that names both values.
+ */
+int virt_check_destination(struct virt *virt, const struct virt_guest *guest, char **warning,
+                           struct err *e);
+
+struct virt_migration {
+    const char *uuid;
+    const char *destination_uri; /* "qemu+tcp://198.51.100.12/system" */
+    const char *migrate_uri;     /* "tcp://198.51.100.12" or NULL */
+    const char *destination_xml; /* also the persistent XML: PERSIST_DEST always has one */
+    bool block_migration;        /* needs copy_disks; with none the flag is left out, never empty */
+    char *const *copy_disks;     /* NULL-terminated target names */
+    bool tunnelled, tls, auto_converge, post_copy, synchronous_writes;
+    int auto_converge_initial, auto_converge_increment; /* percent; 0 = QEMU's */
+    int parallel_connections;                           /* 1 = off */
+    int64_t bandwidth_mib;      /* MiB/s; 0 = no limit; divided among disks by the caller's rule */
+    int64_t disk_bandwidth_mib; /* per disk; 0 = as bandwidth */
+    int64_t post_copy_bandwidth_mib; /* 0 = no limit */
+    const char *listen_address;      /* NULL */
+};
+
+enum virt_outcome {
+    VIRT_OUTCOME_COMPLETED, /* libvirt says it moved */
+    VIRT_OUTCOME_FAILED,    /* it did not; the guest is here */
+    VIRT_OUTCOME_CANCELLED, /* by virt_migration_abort() */
+    VIRT_OUTCOME_UNKNOWN,   /* the connection broke: look at the domain on both hosts */
+};
+/* BLOCKS for the whole migration (virDomainMigrateToURI3, peer-to-peer). Always tells the outcome;
+ * returns -1 with *e for all but COMPLETED. */
+int virt_migrate(struct virt *virt, const struct virt_migration *migration,
+                 enum virt_outcome *outcome, struct err *e);
+
+/* BLOCKS, quick. All of these are for a running outgoing migration of the domain. */
+int virt_migration_sample(struct virt *virt, const char *uuid, struct virt_job *out, struct err *e);
+int virt_migration_completed(struct virt *virt, const char *uuid, struct virt_job *out,
+                             struct err *e);
+int virt_migration_set_downtime(struct virt *virt, const char *uuid, int64_t downtime_ms,
+                                struct err *e);
+int virt_migration_set_bandwidth(struct virt *virt, const char *uuid, int64_t mib, struct err *e);
+int virt_migration_start_post_copy(struct virt *virt, const char *uuid, struct err *e);
+int virt_migration_abort(struct virt *virt, const char *uuid, struct err *e);
+
+/* BLOCKS. Acts on a domain here. destroy/undefine of what does not exist is success. */
+int virt_guest_suspend(struct virt *virt, const char *uuid, struct err *e);
+int virt_guest_resume(struct virt *virt, const char *uuid, struct err *e);
+int virt_guest_destroy(struct virt *virt, const char *uuid,
+                       struct err *e); /* power off + undefine */
+/* Destination: destroys only an incoming, never-run domain of a migration; ERR_INSTANCE_STATE if it
+ * runs (promise S1). */
+int virt_guest_destroy_incoming(struct virt *virt, const char *uuid, struct err *e);
+/* Undefines a shut-off persistent definition (source, after the move). */
+int virt_guest_undefine(struct virt *virt, const char *uuid, struct err *e);
+
+/* {"up","type","version","libvirt_version","uri"} for status, from what is cached. New reference. */
+struct json_object *virt_status(const struct virt *virt);
