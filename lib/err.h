@@ -87,7 +87,7 @@ struct err {
 
 /*
  * Sets *e (ignored when e is NULL) and returns -1, so that `return err_set(...)` reads well. Control
- * characters and invalid UTF-8 of the formatted text are replaced, an overlong text ends in "...".
+ * characters and invalid UTF-8 of the formatted text become \xNN, an overlong text ends in "...".
  * Any thread.
  */
 #define err_set(e, code, ...) err_set_at(e, code, 0, __FILE__, __LINE__, __VA_ARGS__)
@@ -101,7 +101,10 @@ struct err {
 int err_set_at(struct err *e, enum err_code code, int sys, const char *file, int line,
                const char *format, ...) _printf_(6, 7);
 
-/* Puts "<prefix>" before the text that is there; NULL or an empty error is left alone. Returns -1. */
+/*
+ * Puts the prefix before the text that is there, with ": " between them unless the prefix ends in a
+ * space. NULL or an empty error is left alone. Returns -1.
+ */
 int err_prefix(struct err *e, const char *format, ...) _printf_(2, 3);
 
 /* True if an error is set. */

@@ -14,14 +14,23 @@
 #include "lib/attributes.h"
 #include "lib/err.h"
 
-enum { JSON_DEPTH_MAX = 32, JSON_SIZE_MAX = 16 * 1024 * 1024 };
+enum {
+    JSON_DEPTH_MAX = 32,
+    JSON_SIZE_MAX = 16 * 1024 * 1024,
+    JSON_VALUES_MAX = 500000, /* a value takes ~100 bytes in memory but 2 in the text */
+    JSON_NUMBER_MAX = 128     /* characters */
+};
 
 static inline void json_putp(struct json_object **o)
 {
     json_object_put(*o);
 }
 
-/* Parses one value that fills the text. NULL with ERR_PARSE on refusal, or JSON null (check e). */
+/*
+ * Parses one value that fills the text (white space around it is fine). -1 with ERR_PARSE on refusal;
+ * JSON null is 0 with *out NULL. Integers outside int64/uint64, numbers that are not finite and lone
+ * surrogates are refused, because json-c would change them silently. Any thread.
+ */
 int json_parse(const char *text, size_t length, struct json_object **out, struct err *e);
 /* Compact text, slashes not escaped; the caller frees. */
 char *json_text(struct json_object *o);

@@ -52,6 +52,16 @@ int text_to_double(const char *s, double min, double max, double *out,
 
 /* Copy with control characters, backslash and invalid UTF-8 as \xNN, cut at `limit` bytes with "...". */
 char *text_escape(const char *s, size_t limit);
+/*
+ * The same into a fixed buffer, the backslash left as it is and line breaks escaped too; what does not
+ * fit ends in "...". For the logger and for error texts. Returns the length written.
+ */
+size_t text_escape_line(const char *s, size_t length, char *out, size_t size);
+/*
+ * Bytes (1-4) of the printable UTF-8 character at s; 0 for control characters (C0, DEL, C1, and the
+ * bidirectional overrides, which make a terminal lie) and for bytes that are no UTF-8.
+ */
+size_t text_printable(const char *s, size_t length);
 bool text_is_utf8(const char *s, size_t length);
 char *text_percent_decode(const char *s, size_t length,
                           struct err *e); /* refuses %00 and bad escapes */
