@@ -34,28 +34,37 @@ int loop_run(struct loop *loop, struct err *e);
 int loop_turn(struct loop *loop, int timeout_ms, struct err *e);
 void loop_quit(struct loop *loop); /* any thread */
 
-/* Watches a descriptor, which stays the caller's. `name` is static text for the log. */
+/*
+ * Watches a descriptor (level-triggered unless EPOLLET is given), which stays the caller's and must be
+ * closed only after loop_source_free(). `name` is static text for the log. NULL on error.
+ */
 struct loop_source *loop_add_fd(struct loop *loop, int fd, uint32_t epoll_events, const char *name,
                                 loop_fd_fn fn, void *aux, struct err *e);
 int loop_source_set_events(struct loop_source *source, uint32_t epoll_events, struct err *e);
 /* Safe inside any callback, also its own: the function is not called again. NULL is accepted. */
 void loop_source_free(struct loop_source *source);
 
-/* One-shot timers on the monotonic clock. */
+/*
+ * One-shot timers on the monotonic clock; due ones run in order of their deadlines. A timer that its
+ * own function arms again runs at the next turn at the earliest.
+ */
 struct loop_timer *loop_timer_new(struct loop *loop, const char *name, loop_fn fn, void *aux);
 void loop_timer_arm(struct loop_timer *timer, int64_t delay_us); /* re-arming moves it */
 void loop_timer_disarm(struct loop_timer *timer);
 bool loop_timer_armed(const struct loop_timer *timer);
 void loop_timer_free(struct loop_timer *timer); /* NULL is accepted; safe in its own callback */
 
-/* Signals by signalfd; they are blocked in the calling thread, so call before threads start. */
+/*
+ * Signals by signalfd; they are blocked in the calling thread, so call before threads start. They stay
+ * blocked when the loop is freed. One function a signal: the last one given is called.
+ */
 int loop_add_signal(struct loop *loop, int signal_number, loop_signal_fn fn, void *aux,
                     struct err *e);
 
 /* Runs fn(aux) on the loop's thread, in order of posting. Any thread. */
 void loop_post(struct loop *loop, const char *name, loop_fn fn, void *aux);
 
-/* True on the thread that runs the loop (for assertions). */
+/* True on the thread that runs the loop; before it runs, on the one that made it (for assertions). */
 bool loop_is_current(const struct loop *loop);
 
 /* Longest callbacks so far, worst first; names are static. Returns how many were written. */

@@ -31,7 +31,12 @@ struct work {
 
 struct workers;
 int workers_new(struct workers **out, struct loop *loop, unsigned threads_max, struct err *e);
-/* Waits at most wait_us for running jobs, then leaves stuck threads behind (they hold no agent state). */
+/*
+ * On the loop's thread, not inside `done` or `release`. Queued jobs end as WORK_DROPPED. Waits at most
+ * wait_us for running ones, then leaves stuck threads behind (they hold no agent state): their jobs end
+ * as WORK_OVERDUE, and `release` is never called for them, since the thread may still use aux.
+ * NULL is accepted.
+ */
 void workers_free(struct workers *workers, int64_t wait_us);
 
 /* Queues a job; never blocks. The struct is copied. Any thread. */
