@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The agent: the rooms put together, and the list of migrations. One struct, owned by the loop's thread;
+ * workers get copies of what they need and give results back, they never look in here.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "agent/journal.h"
+#include "cloud/cloud.h"
+#include "conf/conf.h"
+#include "lib/loop.h"
+#include "lib/workers.h"
+#include "net/net.h"
+#include "net/switchover.h"
+#include "rpc/rpc.h"
+#include "virt/virt.h"
+
+struct control;
+struct migration;
+
+struct agent {
+    struct loop *loop;
+    struct conf *conf;         /* swapped as a whole at reload */
+    char *host;                /* our service host name */
+    struct workers *workers;   /* short blocking calls */
+    struct workers *migrators; /* calls that last as long as a migration */
+    struct rpc *rpc;
+    struct virt *virt;
+    struct net *net;
+    struct cloud *cloud;
+    struct journal *journal;
+    struct switchover *switchover; /* NULL when the direct line is switched off */
+    struct control *control;
+    struct migration *migrations; /* list, newest first */
+    unsigned running_out;         /* source migrations that hold a place */
+    int64_t started_us;
+    bool draining;  /* SIGTERM: no new migrations */
+    bool recovered; /* unfinished migrations were looked at since the start */
+    /* how to load the configuration again; NULL in tests */
+    int (*reload)(struct agent *agent, struct json_object **report, struct err *e);
+    void *reload_aux;
+};
+
+/* agent/reload.c: parses, validates and applies all or nothing; report is {"changed", "needs_restart"}. */
+int agent_reload(struct agent *agent, struct json_object **report, struct err *e);
+
+/* agent/endpoints.c: an RPC request that passed the method table. Owns the request. */
+void agent_rpc_request(void *aux, struct rpc_request *request);
+/* agent/events.c: what virt, net's direct line and rpc tell. */
+void agent_virt_connection(void *aux, bool up, const char *why);
+void agent_virt_event(void *aux, const char *uuid, enum virt_event event, int64_t at_us);
+void agent_virt_iteration(void *aux, const char *uuid, int iteration, int64_t at_us);
+void agent_virt_job_completed(void *aux, const char *uuid, const struct virt_job *job,
+                              int64_t at_us);
+void agent_switchover_signal(void *aux, const char *migration_uuid, enum switchover_signal signal,
+                             int64_t at_us);
+void agent_rpc_state(void *aux, bool up, const char *why);

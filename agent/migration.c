@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Making, finding and ending migrations; jobs of migrations. Status and account: account.c. */
+#include "agent/migration.h"
+
+#include <assert.h>
+
+#include "lib/json.h"
+#include "lib/log.h"
+
+LOG_MODULE(migration);
+
+struct migration *migration_new(struct agent *agent, enum migration_role role, const char *uuid,
+                                const struct instance *instance)
+{
+    struct migration *m = NEW(struct migration);
+
+    m->references = 1;
+    m->agent = agent;
+    m->role = role;
+    m->state = role == MIGRATION_SOURCE ? MACHINE_SOURCE_ACCEPTED : MACHINE_DESTINATION_ACCEPTED;
+    m->uuid = text_dup(uuid);
+    m->instance_uuid = text_dup(instance_uuid(instance));
+    m->instance_name = text_dup(instance_display_name(instance));
+    m->instance = instance_copy(instance);
+    m->progress.downtime_ms = -1;
+    m->progress.expected_downtime_ms = -1;
+    m->progress.time_left_s = -1;
+    m->progress.actions = json_object_new_array();
+    m->final_state = MACHINE_SOURCE_FAILED;
+    m->created_us = m->updated_us = clock_realtime_us();
+    m->next = agent->migrations;
+    agent->migrations = m;
+    return m;
+}
+
+struct migration *migration_ref(struct migration *migration)
+{
+    migration->references++;
+    return migration;
+}
+
+static void migration_free(struct migration *m)
+{
+    loop_timer_free(m->monitor_timer);
+    loop_timer_free(m->log_timer);
+    loop_timer_free(m->wait_timer);
+    net_disarm(m->armed);
+    switchover_peer_free(m->peer);
+    undo_free(m->undo);
+    rpc_request_freep(&m->request);
+    instance_freep(&m->instance);
+    migration_record_freep(&m->record);
+    migrate_data_freep(&m->data);
+    virt_guest_freep(&m->guest);
+    json_object_put(m->context);
+    json_object_put(m->disk_info);
+    json_object_put(m->progress.actions);
+    free(m->uuid);
+    free(m->instance_uuid);
+    free(m->instance_name);
+    free(m->source_host);
+    free(m->destination_host);
+    free(m->message);
+    free(m->destination_xml);
+    free(m);
+}
+
+void migration_unref(struct migration *migration)
+{
+    assert(migration->references > 0);
+    if (--migration->references == 0)
+        migration_free(migration);
+}
+
+void migration_forget(struct migration *migration)
+{
+    for (struct migration **p = &migration->agent->migrations; *p; p = &(*p)->next) {
+        if (*p == migration) {
+            *p = migration->next;
+            migration->next = NULL;
+            migration_unref(migration);
+            return;
+        }
+    }
+}
+
+struct migration *migration_find(struct agent *agent, enum migration_role role, const char *uuid)
+{
+    for (struct migration *m = agent->migrations; m; m = m->next)
+        if (m->role == role && text_equal(m->uuid, uuid))
+            return m;
+    return NULL;
+}
+
+struct migration *migration_find_instance(struct agent *agent, enum migration_role role,
+                                          const char *instance_uuid)
+{
+    for (struct migration *m = agent->migrations; m; m = m->next)
+        if (m->role == role && text_equal(m->instance_uuid, instance_uuid) &&
+            !machine_state_is_final(m->state))
+            return m;
+    return NULL;
+}
+
+const char *migration_role_name(enum migration_role role)
+{
+    return role == MIGRATION_SOURCE ? "source" : "destination";
+}
+
+/* ---- jobs ---- */
+
+static void job_run(void *aux)
+{
+    struct migration_job *job = aux;
+
+    if (job->record && journal_write(job->journal, job->uuid, job->role, job->record, &job->e) < 0)
+        job->result = -1;
+    else
+        job->result = job->run ? job->run(job, &job->e) : 0;
+}
+
+static void job_done(void *aux, enum work_end end)
+{
+    struct migration_job *job = aux;
+
+    if (end == WORK_DROPPED)
+        return; /* the agent stops: the journal has what the next start needs */
+    if (end == WORK_OVERDUE) {
+        job->result = -1;
+        job->e = ERR_INIT;
+        err_set(&job->e, ERR_TIMEOUT, "%s did not come back in time", job->name);
+    }
+    if (job->done)
+        job->done(job);
+}
+
+static void job_release(void *aux)
+{
+    struct migration_job *job = aux;
+
+    if (job->release)
+        job->release(job);
+    json_object_put(job->record);
+    free(job->uuid);
+    migration_unref(job->migration);
+    free(job);
+}
+
+void migration_submit(struct migration *migration, const struct migration_job *template,
+                      bool long_call, bool journal_first)
+{
+    struct agent *agent = migration->agent;
+    struct migration_job *job = NEW(struct migration_job);
+
+    *job = *template;
+    job->migration = migration_ref(migration);
+    job->journal = agent->journal;
+    job->uuid = text_dup(migration->uuid);
+    job->role = migration_role_name(migration->role);
+    job->record = journal_first ? migration_to_record(migration) : NULL;
+    struct work work = {
+        .name = job->name, .run = job_run, .done = job_done, .release = job_release, .aux = job};
+    workers_submit(long_call ? agent->migrators : agent->workers, &work);
+}

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One migration in the agent's memory, source or destination: what it is about, where it stands, what was
+ * measured. Belongs to the loop's thread. It is reference-counted because jobs, calls and timers outlive
+ * states; the list of the agent holds one reference until the end.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "agent/agent.h"
+#include "agent/machine.h"
+#include "agent/policy.h"
+#include "agent/settings.h"
+
+enum migration_role { MIGRATION_SOURCE, MIGRATION_DESTINATION };
+
+/* What the monitor measured and did (agent/monitor.c). */
+struct migration_progress {
+    int64_t started_us; /* libvirt's call; 0 = not yet */
+    int64_t ended_us;
+    struct virt_job job; /* newest sample */
+    bool has_job;
+    double throughput;            /* bytes a second, smoothed */
+    int64_t downtime_limit_ms;    /* in force */
+    int64_t expected_downtime_ms; /* -1 unknown */
+    int64_t time_left_s;          /* -1 unknown */
+    int64_t paused_us;            /* source: the guest stopped for the switch-over; 0 */
+    int64_t resumed_us;           /* destination, or source after a failure; 0 */
+    int64_t downtime_ms;          /* measured; -1 = not known */
+    int64_t average_throughput;   /* bytes a second, at the end */
+    int announced;                /* ports announced at the switch-over */
+    struct json_object *actions;  /* array of sentences: what the policy and operators did */
+};
+
+struct migration {
+    unsigned references;
+    struct agent *agent;
+    struct migration *next;
+    enum migration_role role;
+    enum machine_state state;
+
+    char *uuid; /* the migration's; fencing token everywhere */
+    int64_t id; /* Nova's number */
+    char *instance_uuid, *instance_name;
+    char *source_host, *destination_host;
+    struct json_object *context; /* of the request, verbatim */
+    struct instance *instance;
+    struct migration_record
+        *record; /* Nova's Migration; NULL at a destination of a Python source */
+    struct migrate_data *data;
+    struct virt_guest *guest;      /* source: measured facts */
+    struct json_object *disk_info; /* source: Nova's `disk` argument */
+    bool block_migration;
+    bool initially_paused;          /* the guest was paused before, and stays so */
+    char status[40];                /* Nova's word, as last written */
+    char *message;                  /* why it ended as it did; NULL */
+    struct err failure;             /* first error; code ERR_NONE = none */
+    enum machine_state final_state; /* what ROLLING_BACK ends in */
+
+    struct settings settings;
+    struct policy policy;
+    struct migration_progress progress;
+    struct undo *undo; /* destination: journaled undo steps; used by one job at a time */
+    struct net_armed *armed;
+    struct switchover_peer *peer;            /* source */
+    char switchover_key[SWITCHOVER_KEY_HEX]; /* destination */
+
+    /* source */
+    bool holds_place;
+    bool destination_prepared; /* there is something to take back there */
+    bool abort_requested;
+    bool switching;       /* between the pause and its outcome: no samples, no tuning */
+    bool suspended_by_us; /* force-complete paused the guest */
+    bool post_copy_running, post_copy_possible;
+    bool sample_outstanding;
+    int confirm_attempts;
+    unsigned ports_awaited; /* network-vif-plugged events still to come */
+    struct loop_timer *monitor_timer, *log_timer, *wait_timer;
+    int64_t last_saved_us; /* counters */
+    bool save_outstanding;
+    char *destination_xml;
+
+    struct rpc_request *request;    /* the request that the present state answers; NULL */
+    int64_t created_us, updated_us; /* realtime */
+};
+
+/* ---- list ---- */
+struct migration *migration_new(struct agent *agent, enum migration_role role, const char *uuid,
+                                const struct instance *instance);
+struct migration *migration_ref(struct migration *migration);
+void migration_unref(struct migration *migration);
+/* Takes it out of the agent's list (its reference goes). */
+void migration_forget(struct migration *migration);
+/* By the migration's uuid; NULL if none. */
+struct migration *migration_find(struct agent *agent, enum migration_role role, const char *uuid);
+/* The newest of an instance that is not at its end. */
+struct migration *migration_find_instance(struct agent *agent, enum migration_role role,
+                                          const char *instance_uuid);
+
+/* ---- status and account (agent/account.c) ---- */
+/* Sets Nova's status word and saves record and account. */
+void migration_set_status(struct migration *migration, const char *status);
+/* Saves the counters when they changed by a percent or 5 s went by; never two saves at once. */
+void migration_save_counters(struct migration *migration);
+/* Keeps the first failure, and a message for people. */
+void migration_fail(struct migration *migration, const struct err *failure);
+/* Notes an action of policy or operator: log line, account. */
+void migration_note(struct migration *migration, const char *format, ...) _printf_(2, 3);
+/* The record that computectl shows (lib/control.h says what is in it). New reference. */
+struct json_object *migration_account(const struct migration *migration);
+
+/* ---- journal (agent/record.c) ---- */
+/* The journal's record of this migration as it stands. New reference. */
+struct json_object *migration_to_record(const struct migration *migration);
+/* A migration out of a record, not in the list yet. */
+int migration_from_record(struct agent *agent, struct json_object *record, struct migration **out,
+                          struct err *e);
+const char *migration_role_name(enum migration_role role);
+
+/*
+ * A job of a migration: runs on a worker with its own copy of everything (aux), ends on the loop. The
+ * migration is referenced until the end. `journal_first`: the present record is written (on the worker)
+ * before run is called; if that fails, run is not called and e is set.
+ */
+struct migration_job {
+    struct migration *migration;
+    const char *name;
+    int (*run)(struct migration_job *job, struct err *e); /* worker */
+    void (*done)(struct migration_job *job);              /* loop; failure in e */
+    void (*release)(struct migration_job *job); /* loop; frees input, output; may be NULL */
+    void *aux;
+    struct err e;
+    int result;
+    /* filled at submission */
+    struct journal *journal;
+    struct json_object *record;
+    char *uuid;
+    const char *role;
+};
+void migration_submit(struct migration *migration, const struct migration_job *job, bool long_call,
+                      bool journal_first);
+
+/* ---- actions of the machine ---- */
+#define MACHINE_ACTIONS(X)                                                                         \
+    X(source_enqueue)                                                                              \
+    X(source_refuse)                                                                               \
+    X(source_prepare)                                                                              \
+    X(source_wait_ports)                                                                           \
+    X(source_start)                                                                                \
+    X(source_run)                                                                                  \
+    X(source_observe)                                                                              \
+    X(source_note_abort)                                                                           \
+    X(source_abort_running)                                                                        \
+    X(source_finish)                                                                               \
+    X(source_ask_destination)                                                                      \
+    X(source_clean)                                                                                \
+    X(source_roll_back)                                                                            \
+    X(source_end)                                                                                  \
+    X(source_park)                                                                                 \
+    X(destination_prepare)                                                                         \
+    X(destination_refuse)                                                                          \
+    X(destination_ready)                                                                           \
+    X(destination_arrived)                                                                         \
+    X(destination_settle)                                                                          \
+    X(destination_roll_back)                                                                       \
+    X(destination_end)                                                                             \
+    X(destination_park)
+#define X(name) void name(struct migration *migration);
+MACHINE_ACTIONS(X)
+#undef X
+/* Guards. */
+bool source_abort_is_requested(const struct migration *migration);
+bool source_awaits_ports(const struct migration *migration);
+bool source_ends_completed(const struct migration *migration);
+bool source_ends_failed(const struct migration *migration);
+bool source_ends_cancelled(const struct migration *migration);
+
+/* ---- source and destination, from outside the machine ---- */
+/* live_migration: makes the migration and starts its machine. Owns the request. */
+void source_accept(struct agent *agent, struct rpc_request *request);
+/* Gives free places to queued migrations. */
+void source_next(struct agent *agent);
+int source_abort(struct migration *migration, struct err *e);
+int source_force_complete(struct migration *migration, struct err *e);
+int source_change_settings(struct migration *migration, struct json_object *changes, struct err *e);
+void source_port_plugged(struct migration *migration, const char *port_id);
+
+void destination_accept(struct agent *agent, struct rpc_request *request); /* pre_live_migration */
+void destination_post(struct agent *agent, struct rpc_request *request);
+void destination_rollback(struct agent *agent, struct rpc_request *request);
+
+/* agent/monitor.c */
+void monitor_start(struct migration *migration);
+void monitor_stop(struct migration *migration);
+void monitor_limits_changed(struct migration *migration);
+/* Final figures from the completed job's statistics. */
+void monitor_completed(struct migration *migration, const struct virt_job *job);
+
+/* agent/ports.c: VIFs -> ports and interfaces of the rooms net and virt */
+struct port_list {
+    struct net_port **items;
+    size_t count;
+};
+void port_list_clear(struct port_list *list);
+int ports_of_destination(const struct instance *instance, const struct migrate_data *data,
+                         struct port_list *out, struct err *e);
+int ports_of_instance(const struct instance *instance, struct port_list *out, struct err *e);
+struct json_object *port_list_to_json(const struct port_list *list);
+int port_list_from_json(struct json_object *array, struct port_list *out, struct err *e);
+
+/* agent/recovery.c: looks at the journal after the start. */
+void recovery_start(struct agent *agent);
