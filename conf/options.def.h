@@ -1,0 +1,460 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Every option of computed and computectl, once. Parsing, defaults, bounds, --help, the sample file,
+ * computed.conf(5), the JSON Schema and the completion words are made from these rows; an option that
+ * is not here does not exist.
+ *
+ *     GROUP(group, "One sentence.")
+ *     OPT(group, name, TYPE, "default as written in a file" or NULL, .field = ...)
+ *
+ * TYPE      BOOL INT FLOAT STRING ENUM LIST IP HOST PATH URL (conf/row.h says what each accepts)
+ * .min .max bounds of INT and FLOAT (both 0: any); CONF_NO_MAX for "no maximum"
+ * .unit     what the number counts
+ * .words    allowed words of ENUM, divided by "|"; the value is also the index for conf_int()
+ * .flags    CONF_RELOAD  takes effect by SIGHUP or `computectl conf reload`
+ *           CONF_SECRET  never printed; the file must not be readable for everybody
+ *           CONF_DEPRECATED  accepted with a warning
+ * .alias    other spellings that files use, "group.name", divided by blanks
+ * .automatic  the default is found at start-up; the text says how
+ * .help     one sentence with a full stop; .more adds what an operator should know
+ * .nova     "same" (name, meaning and default as in Nova), "differs: ...", or "none" (ours)
+ * .since    our release
+ *
+ * Names, groups and units are Nova's (nova.conf of Zed to 2026.2, oslo.messaging 14.0.3 to 18.3.0)
+ * wherever Nova has the option.
+ */
+
+/* clang-format off */
+GROUP(DEFAULT, "The host and its services, as Nova names them.")
+
+OPT(DEFAULT, host, HOST, NULL, .automatic = "the machine's host name",
+    .help = "Name of this host, as the services and compute_nodes records of Nova know it.",
+    .more = "It names the queue compute.<host>; it must be unique and must not change while instances exist.",
+    .nova = "same", .since = "0.1")
+OPT(DEFAULT, my_ip, IP, NULL, .automatic = "the address of the route to the outside, else 127.0.0.1",
+    .help = "Management address of this host.",
+    .nova = "same", .since = "0.1")
+OPT(DEFAULT, transport_url, URL, NULL, .words = "rabbit|kombu+", .flags = CONF_SECRET,
+    .help = "RabbitMQ brokers: rabbit://user:password@host:port[,user:password@host:port...]/vhost.",
+    .more = "User, password and virtual host are percent-encoded; options of [oslo_messaging_rabbit] may follow as ?name=value. "
+            "Several brokers are tried in order.",
+    .nova = "same", .since = "0.1")
+OPT(DEFAULT, control_exchange, STRING, "nova",
+    .help = "Topic exchange of the control plane.",
+    .nova = "same", .since = "0.1")
+OPT(DEFAULT, rpc_response_timeout, INT, "60", .min = 1, .max = 86400, .unit = "s", .flags = CONF_RELOAD,
+    .help = "How long a call waits for its reply.",
+    .nova = "same", .since = "0.1")
+OPT(DEFAULT, long_rpc_timeout, INT, "1800", .min = 1, .max = 86400, .unit = "s", .flags = CONF_RELOAD,
+    .help = "How long a call waits that is kept alive by heartbeats of the other side.",
+    .nova = "same", .since = "0.1")
+OPT(DEFAULT, rpc_ping_enabled, BOOL, "false",
+    .help = "Answer the method oslo_rpc_server_ping.",
+    .nova = "same", .since = "0.1")
+OPT(DEFAULT, state_path, PATH, "/var/lib/nova",
+    .help = "Top directory of Nova's state on this host.",
+    .nova = "differs: Nova's own default is its source tree, distributions set /var/lib/nova", .since = "0.1")
+OPT(DEFAULT, instances_path, PATH, "$state_path/instances",
+    .help = "Directory that holds one directory for each instance.",
+    .more = "Two hosts that share it over a network file system are detected by a test file.",
+    .nova = "same", .since = "0.1")
+OPT(DEFAULT, instance_name_template, STRING, "instance-%08x",
+    .help = "Template of libvirt domain names; one integer conversion, or %(uuid)s.",
+    .nova = "same", .since = "0.1")
+OPT(DEFAULT, max_concurrent_live_migrations, INT, "1", .min = 0, .max = 1000, .flags = CONF_RELOAD,
+    .help = "How many outgoing live migrations run at the same time; 0 means no limit.",
+    .more = "Further ones wait in the status queued.",
+    .nova = "same", .since = "0.1")
+OPT(DEFAULT, live_migration_retry_count, INT, "30", .min = 0, .max = 3600, .flags = CONF_RELOAD,
+    .help = "How many times, a second apart, wiring of a port on the destination is tried again.",
+    .nova = "same", .since = "0.1")
+OPT(DEFAULT, vif_plugging_timeout, INT, "300", .min = 0, .max = 86400, .unit = "s", .flags = CONF_RELOAD,
+    .help = "How long to wait for the event that a port is wired; 0 means not to wait.",
+    .nova = "same", .since = "0.1")
+OPT(DEFAULT, vif_plugging_is_fatal, BOOL, "true", .flags = CONF_RELOAD,
+    .help = "Give a migration up when the event of a wired port does not come in time.",
+    .nova = "same", .since = "0.1")
+OPT(DEFAULT, reserved_host_memory_mb, INT, "512", .min = 0, .max = CONF_NO_MAX, .unit = "MiB", .flags = CONF_RELOAD,
+    .help = "Memory kept for the host itself.",
+    .nova = "same", .since = "0.1")
+OPT(DEFAULT, reserved_host_disk_mb, INT, "0", .min = 0, .max = CONF_NO_MAX, .unit = "MiB", .flags = CONF_RELOAD,
+    .help = "Disk space kept for the host itself.",
+    .nova = "same", .since = "0.1")
+OPT(DEFAULT, graceful_shutdown_timeout, INT, "60", .min = 0, .max = 86400, .unit = "s", .flags = CONF_RELOAD,
+    .help = "How long a stopping agent waits for requests under way; a running migration goes on without it.",
+    .more = "0 means to wait as long as it takes.",
+    .nova = "differs: Nova's default is 60 up to 2026.1 and 180 later", .since = "0.1")
+OPT(DEFAULT, report_interval, INT, "10", .min = 1, .max = 3600, .unit = "s",
+    .help = "How often the service record of this host is refreshed.",
+    .nova = "same", .since = "0.1")
+OPT(DEFAULT, preallocate_images, ENUM, "none", .words = "none|space",
+    .help = "Whether disks that are made on this host get their space at once.",
+    .nova = "same", .since = "0.1")
+OPT(DEFAULT, debug, BOOL, "false", .flags = CONF_RELOAD,
+    .help = "Log at debug level.",
+    .nova = "same", .since = "0.1")
+OPT(DEFAULT, log_file, STRING, NULL, .alias = "DEFAULT.logfile",
+    .help = "File to log to, absolute or below log_dir; unset means standard error.",
+    .nova = "same", .since = "0.1")
+OPT(DEFAULT, log_dir, PATH, NULL, .alias = "DEFAULT.logdir",
+    .help = "Directory of a log_file that is not absolute.",
+    .nova = "same", .since = "0.1")
+OPT(DEFAULT, log_format, ENUM, "text", .words = "text|json",
+    .help = "Form of log lines.",
+    .nova = "none", .since = "0.1")
+OPT(DEFAULT, use_journal, BOOL, "false",
+    .help = "Log to standard error for journald although a log_file is given.",
+    .nova = "same", .since = "0.1")
+
+GROUP(oslo_messaging_rabbit, "The message bus; flags of queues must be those of the whole cloud.")
+
+OPT(oslo_messaging_rabbit, ssl, BOOL, "false", .alias = "oslo_messaging_rabbit.rabbit_use_ssl",
+    .help = "Connect with TLS.",
+    .nova = "same", .since = "0.1")
+OPT(oslo_messaging_rabbit, ssl_version, ENUM, "", .words = "|TLSv1_2|TLSv1_3", .alias = "oslo_messaging_rabbit.kombu_ssl_version",
+    .help = "Lowest TLS version; empty means TLS 1.2.",
+    .nova = "differs: versions below TLS 1.2 are refused", .since = "0.1")
+OPT(oslo_messaging_rabbit, ssl_ca_file, STRING, "", .alias = "oslo_messaging_rabbit.kombu_ssl_ca_certs",
+    .help = "Certificate authorities (PEM) that may sign the broker's certificate; empty means the system's.",
+    .nova = "differs: empty switches the check off in Nova, here the system's authorities are used", .since = "0.1")
+OPT(oslo_messaging_rabbit, ssl_cert_file, STRING, "", .alias = "oslo_messaging_rabbit.kombu_ssl_certfile",
+    .help = "Certificate (PEM) of this client.",
+    .nova = "same", .since = "0.1")
+OPT(oslo_messaging_rabbit, ssl_key_file, STRING, "", .alias = "oslo_messaging_rabbit.kombu_ssl_keyfile",
+    .help = "Private key (PEM) of this client.",
+    .nova = "same", .since = "0.1")
+OPT(oslo_messaging_rabbit, ssl_verify_peer, BOOL, "true",
+    .help = "Check the broker's certificate.",
+    .more = "Only for clouds whose broker has a certificate that nobody signed; anybody on the path can then read and write all messages.",
+    .nova = "none", .since = "0.1")
+OPT(oslo_messaging_rabbit, ssl_enforce_hostname_verification, BOOL, "true",
+    .help = "The broker's certificate must name the host that is connected to.",
+    .nova = "differs: false in Nova up to 2025.1, always true later", .since = "0.1")
+OPT(oslo_messaging_rabbit, amqp_durable_queues, BOOL, "false",
+    .help = "Topic exchanges and queues survive a restart of the broker.",
+    .nova = "same", .since = "0.1")
+OPT(oslo_messaging_rabbit, amqp_auto_delete, BOOL, "false",
+    .help = "Topic exchanges and queues are deleted with their last user.",
+    .nova = "same", .since = "0.1")
+OPT(oslo_messaging_rabbit, rabbit_ha_queues, BOOL, "false",
+    .help = "Declare queues with x-ha-policy: all.",
+    .nova = "same", .since = "0.1")
+OPT(oslo_messaging_rabbit, rabbit_quorum_queue, BOOL, "false",
+    .help = "Topic queues are quorum queues.",
+    .nova = "same", .since = "0.1")
+OPT(oslo_messaging_rabbit, rabbit_quorum_delivery_limit, INT, "0", .min = 0, .max = 1000000, .alias = "oslo_messaging_rabbit.rabbit_delivery_limit",
+    .help = "How many times a quorum queue gives a message out; 0 means the broker's own limit.",
+    .nova = "same", .since = "0.1")
+OPT(oslo_messaging_rabbit, rabbit_quorum_max_memory_length, INT, "0", .min = 0, .max = CONF_NO_MAX,
+    .alias = "oslo_messaging_rabbit.rabbit_quroum_max_memory_length", .unit = "messages",
+    .help = "How many messages a quorum queue keeps in memory; 0 means the broker's own limit.",
+    .nova = "same", .since = "0.1")
+OPT(oslo_messaging_rabbit, rabbit_quorum_max_memory_bytes, INT, "0", .min = 0, .max = CONF_NO_MAX,
+    .alias = "oslo_messaging_rabbit.rabbit_quroum_max_memory_bytes", .unit = "bytes",
+    .help = "How many bytes a quorum queue keeps in memory; 0 means the broker's own limit.",
+    .nova = "same", .since = "0.1")
+OPT(oslo_messaging_rabbit, rabbit_transient_quorum_queue, BOOL, "false",
+    .help = "Reply and fanout queues are quorum queues too.",
+    .nova = "same", .since = "0.1")
+OPT(oslo_messaging_rabbit, rabbit_stream_fanout, BOOL, "false",
+    .help = "The fanout queue is a stream; needs rabbit_transient_quorum_queue and a prefetch count.",
+    .nova = "same", .since = "0.1")
+OPT(oslo_messaging_rabbit, rabbit_transient_queues_ttl, INT, "1800", .min = 0, .max = 31536000, .unit = "s",
+    .help = "Reply and fanout queues are deleted when unused for so long; 0 means never.",
+    .nova = "same", .since = "0.1")
+OPT(oslo_messaging_rabbit, use_queue_manager, BOOL, "false",
+    .help = "Reply and fanout queues get names that are the same after a restart.",
+    .nova = "same", .since = "0.1")
+OPT(oslo_messaging_rabbit, hostname, STRING, NULL, .automatic = "the machine's host name",
+    .help = "Host part of the queue manager's names.",
+    .nova = "same", .since = "0.1")
+OPT(oslo_messaging_rabbit, processname, STRING, "nova-compute",
+    .help = "Process part of the queue manager's names.",
+    .nova = "differs: Nova uses the name of its own program", .since = "0.1")
+OPT(oslo_messaging_rabbit, rabbit_qos_prefetch_count, INT, "0", .min = 0, .max = 65535, .unit = "messages",
+    .help = "How many messages the broker sends ahead; 0 means no limit.",
+    .nova = "same", .since = "0.1")
+OPT(oslo_messaging_rabbit, rabbit_login_method, ENUM, "AMQPLAIN", .words = "PLAIN|AMQPLAIN|EXTERNAL|RABBIT-CR-DEMO",
+    .help = "How to log in to the broker.",
+    .more = "AMQPLAIN and PLAIN both send user and password as PLAIN; EXTERNAL uses the client's certificate; "
+            "RABBIT-CR-DEMO is refused.",
+    .nova = "same", .since = "0.1")
+OPT(oslo_messaging_rabbit, heartbeat_timeout_threshold, INT, "60", .min = 0, .max = 3600, .unit = "s",
+    .help = "A broker that is silent for so long is taken for dead; 0 switches heartbeats off.",
+    .nova = "same", .since = "0.1")
+OPT(oslo_messaging_rabbit, heartbeat_rate, INT, "2", .min = 1, .max = 100,
+    .help = "How many times in heartbeat_timeout_threshold the connection is checked.",
+    .nova = "differs: 3 in Nova from 2023.1 on", .since = "0.1")
+OPT(oslo_messaging_rabbit, kombu_reconnect_delay, FLOAT, "1.0", .min = 0, .max = 4.5, .unit = "s",
+    .help = "Pause after a broker cancelled a consumer, before it is declared again.",
+    .nova = "same", .since = "0.1")
+OPT(oslo_messaging_rabbit, kombu_reconnect_splay, FLOAT, "0.0", .min = 0, .max = 60, .unit = "s",
+    .help = "Random time added to kombu_reconnect_delay.",
+    .nova = "same", .since = "0.1")
+OPT(oslo_messaging_rabbit, kombu_failover_strategy, ENUM, "round-robin", .words = "round-robin|shuffle",
+    .help = "Which broker comes next when one fails.",
+    .nova = "same", .since = "0.1")
+OPT(oslo_messaging_rabbit, kombu_missing_consumer_retry_timeout, INT, "60", .min = 0, .max = 3600, .unit = "s",
+    .alias = "oslo_messaging_rabbit.kombu_reconnect_timeout",
+    .help = "How long a reply is tried again whose queue is missing.",
+    .nova = "same", .since = "0.1")
+OPT(oslo_messaging_rabbit, rabbit_retry_interval, INT, "1", .min = 1, .max = 3600, .unit = "s",
+    .help = "Pause before the first attempt to connect again.",
+    .nova = "same", .since = "0.1")
+OPT(oslo_messaging_rabbit, rabbit_retry_backoff, INT, "2", .min = 0, .max = 3600, .unit = "s",
+    .help = "How much longer each further pause is.",
+    .nova = "same", .since = "0.1")
+OPT(oslo_messaging_rabbit, rabbit_interval_max, INT, "30", .min = 1, .max = 3600, .unit = "s",
+    .help = "Longest pause between attempts to connect.",
+    .nova = "same", .since = "0.1")
+OPT(oslo_messaging_rabbit, direct_mandatory_flag, BOOL, "true", .alias = "oslo_messaging_rabbit.direct_mandatory_flag",
+    .help = "Ask the broker to return replies whose queue is gone.",
+    .nova = "same", .since = "0.1")
+OPT(oslo_messaging_rabbit, enable_cancel_on_failover, BOOL, "false",
+    .help = "Ask the broker to cancel consumers when a queue moves to another broker.",
+    .nova = "same", .since = "0.1")
+
+GROUP(libvirt, "The hypervisor and live migration through it.")
+
+OPT(libvirt, virt_type, ENUM, "kvm", .words = "kvm|lxc|qemu|parallels",
+    .help = "Kind of guests; lxc and parallels cannot be live-migrated.",
+    .nova = "same", .since = "0.1")
+OPT(libvirt, connection_uri, STRING, "",
+    .help = "URI of this host's libvirtd; empty means the one that fits virt_type.",
+    .nova = "same", .since = "0.1")
+OPT(libvirt, images_type, ENUM, "default", .words = "raw|flat|qcow2|lvm|rbd|ploop|default",
+    .help = "How disks of instances are stored.",
+    .nova = "same", .since = "0.1")
+OPT(libvirt, live_migration_uri, STRING, NULL, .flags = CONF_DEPRECATED,
+    .help = "Destination's libvirt URI with %s for its host; live_migration_scheme is better.",
+    .nova = "same", .since = "0.1")
+OPT(libvirt, live_migration_scheme, ENUM, NULL, .words = "tcp|tls|ssh",
+    .help = "Transport between the libvirtds; unset means tcp.",
+    .more = "tls needs certificates on both hosts; tcp only on a network that nobody else reaches.",
+    .nova = "same", .since = "0.1")
+OPT(libvirt, live_migration_inbound_addr, STRING, NULL,
+    .help = "Address or name under which other hosts reach this one for migrations; %s stands for the host.",
+    .nova = "same", .since = "0.1")
+OPT(libvirt, live_migration_tunnelled, BOOL, "false", .flags = CONF_DEPRECATED,
+    .help = "Send memory through the libvirtds' connection; cannot copy disks.",
+    .nova = "same", .since = "0.1")
+OPT(libvirt, live_migration_with_native_tls, BOOL, "false",
+    .help = "Encrypt memory and disks in QEMU itself.",
+    .more = "Needs QEMU's certificates on both hosts; a migration fails rather than go on without encryption.",
+    .nova = "same", .since = "0.1")
+OPT(libvirt, live_migration_bandwidth, INT, "0", .min = 0, .max = 8796093022207, .unit = "MiB/s", .flags = CONF_RELOAD,
+    .help = "Limit for one migration, memory and disks each; 0 means none.",
+    .nova = "same", .since = "0.1")
+OPT(libvirt, live_migration_post_copy_bandwidth, INT, "0", .min = 0, .max = 8796093022207, .unit = "MiB/s", .flags = CONF_RELOAD,
+    .help = "Limit while post-copy runs; 0 means none.",
+    .nova = "none", .since = "0.1")
+OPT(libvirt, live_migration_disk_bandwidth_divided, BOOL, "true", .flags = CONF_RELOAD,
+    .help = "The limit counts for all disks of an instance together; libvirt alone would give it to each.",
+    .nova = "none", .since = "0.1")
+OPT(libvirt, live_migration_downtime, INT, "500", .min = 20, .max = 2000000, .unit = "ms", .flags = CONF_RELOAD,
+    .help = "Longest pause that a migration may cause.",
+    .more = "The agent starts below it and raises the limit in live_migration_downtime_steps.",
+    .nova = "differs: Nova's minimum is 100", .since = "0.1")
+OPT(libvirt, live_migration_downtime_steps, INT, "10", .min = 3, .max = 1000, .flags = CONF_RELOAD,
+    .help = "Number of steps in which the limit reaches live_migration_downtime.",
+    .nova = "same", .since = "0.1")
+OPT(libvirt, live_migration_downtime_delay, INT, "75", .min = 3, .max = 86400, .unit = "s/GiB", .flags = CONF_RELOAD,
+    .help = "Time between two steps, for each GiB of memory and copied disk.",
+    .nova = "same", .since = "0.1")
+OPT(libvirt, live_migration_completion_timeout, INT, "180", .min = 0, .max = 31536000, .unit = "s/GiB", .flags = CONF_RELOAD,
+    .help = "How long a migration may take, for each GiB of memory and copied disk; 0 means no limit.",
+    .more = "Then live_migration_timeout_action is done. live_migration_timeout_scale can make it the time of the whole migration.",
+    .nova = "differs: 800 in Nova, where a migration that does not converge runs for hours", .since = "0.1")
+OPT(libvirt, live_migration_timeout_scale, ENUM, "per_gib", .words = "per_gib|total", .flags = CONF_RELOAD,
+    .help = "Whether live_migration_completion_timeout counts for each GiB or for the whole migration.",
+    .nova = "none", .since = "0.1")
+OPT(libvirt, live_migration_timeout_action, ENUM, "abort", .words = "abort|force_complete", .flags = CONF_RELOAD,
+    .help = "What to do at the completion timeout.",
+    .more = "abort leaves the instance at the source; force_complete switches to post-copy if it is permitted, else pauses the instance until it has moved.",
+    .nova = "same", .since = "0.1")
+OPT(libvirt, live_migration_permit_post_copy, BOOL, "false", .flags = CONF_RELOAD,
+    .help = "Permit post-copy: the instance moves first, its memory follows.",
+    .more = "While it runs, a broken network or a crash of either host loses the instance's memory.",
+    .nova = "same", .since = "0.1")
+OPT(libvirt, live_migration_permit_auto_converge, BOOL, "true", .flags = CONF_RELOAD,
+    .help = "Permit QEMU to slow the instance down when it dirties memory faster than it can be sent.",
+    .nova = "differs: false in Nova; without it a busy instance only ends at the timeout", .since = "0.1")
+OPT(libvirt, live_migration_auto_converge_initial, INT, "0", .min = 0, .max = 99, .unit = "%", .flags = CONF_RELOAD,
+    .help = "First throttle of auto-converge; 0 leaves it to the agent.",
+    .nova = "none", .since = "0.1")
+OPT(libvirt, live_migration_auto_converge_increment, INT, "0", .min = 0, .max = 99, .unit = "%", .flags = CONF_RELOAD,
+    .help = "Further steps of auto-converge; 0 leaves it to QEMU, 10 %.",
+    .nova = "none", .since = "0.1")
+OPT(libvirt, live_migration_post_copy_after_iterations, INT, "0", .min = 0, .max = 1000, .flags = CONF_RELOAD,
+    .help = "Switch to post-copy, where permitted, after so many passes over memory; 0 means only at the timeout or when forced.",
+    .nova = "none", .since = "0.1")
+OPT(libvirt, live_migration_parallel_connections, INT, "1", .min = 1, .max = 255,
+    .help = "Number of connections that send memory.",
+    .nova = "same", .since = "0.1")
+OPT(libvirt, live_migration_synchronous_writes, BOOL, "true", .flags = CONF_RELOAD,
+    .help = "While disks are copied, writes of the instance reach both hosts before they are done.",
+    .more = "The copy then always converges; writes get slower by the round trip.",
+    .nova = "none", .since = "0.1")
+OPT(libvirt, live_migration_monitor_interval, INT, "5", .min = 1, .max = 3600, .unit = "s", .flags = CONF_RELOAD,
+    .help = "How often the counters of a migration are written to its record.",
+    .nova = "same", .since = "0.1")
+OPT(libvirt, live_migration_log_period, INT, "5", .min = 0, .max = 3600, .unit = "s", .flags = CONF_RELOAD,
+    .help = "How often a running migration writes a line to the log; 0 means never.",
+    .nova = "none", .since = "0.1")
+OPT(libvirt, live_migration_downtime_hard_limit, INT, "0", .min = 0, .max = 2000000, .unit = "ms", .flags = CONF_RELOAD,
+    .help = "No instance, image, flavor or command can set a longer pause; 0 means no limit.",
+    .nova = "none", .since = "0.1")
+OPT(libvirt, live_migration_completion_timeout_hard_limit, INT, "0", .min = 0, .max = 31536000, .unit = "s", .flags = CONF_RELOAD,
+    .help = "No instance, image, flavor or command can set a longer time for a whole migration; 0 means no limit.",
+    .nova = "none", .since = "0.1")
+OPT(libvirt, live_migration_bandwidth_hard_limit, INT, "0", .min = 0, .max = 8796093022207, .unit = "MiB/s", .flags = CONF_RELOAD,
+    .help = "No instance, image, flavor or command can set a higher bandwidth; 0 means no limit.",
+    .nova = "none", .since = "0.1")
+OPT(libvirt, live_migration_keepalive_interval, INT, "5", .min = 0, .max = 3600, .unit = "s",
+    .help = "How often a libvirtd that is silent is asked for a sign of life; 0 means never.",
+    .nova = "none", .since = "0.1")
+OPT(libvirt, live_migration_keepalive_count, INT, "5", .min = 1, .max = 1000,
+    .help = "How many such questions may stay without an answer before the connection is given up.",
+    .nova = "none", .since = "0.1")
+
+GROUP(compute, "Behaviour of the compute service.")
+
+OPT(compute, live_migration_wait_for_vif_plug, BOOL, "true", .flags = CONF_RELOAD,
+    .help = "The source waits for the event that ports are wired on the destination before it sends memory.",
+    .nova = "same", .since = "0.1")
+
+GROUP(workarounds, "Switches for particular troubles.")
+
+OPT(workarounds, skip_cpu_compare_on_dest, BOOL, "false", .flags = CONF_RELOAD,
+    .help = "Do not compare the guest's CPU with the destination's before a migration.",
+    .nova = "same", .since = "0.1")
+OPT(workarounds, skip_hypervisor_version_check_on_lm, BOOL, "false", .flags = CONF_RELOAD,
+    .help = "Permit migrations to an older hypervisor.",
+    .nova = "same", .since = "0.1")
+OPT(workarounds, enable_qemu_monitor_announce_self, BOOL, "false", .flags = CONF_RELOAD,
+    .help = "Announce the instance's addresses again after the migration.",
+    .more = "Read for Nova's sake; the agent announces by itself, see net.switchover.",
+    .nova = "same", .since = "0.1")
+OPT(workarounds, qemu_monitor_announce_self_count, INT, "3", .min = 1, .max = 100, .flags = CONF_RELOAD,
+    .help = "How many times enable_qemu_monitor_announce_self announces.",
+    .nova = "same", .since = "0.1")
+OPT(workarounds, qemu_monitor_announce_self_interval, INT, "1", .min = 1, .max = 60, .unit = "s", .flags = CONF_RELOAD,
+    .help = "Pause between those announcements.",
+    .nova = "same", .since = "0.1")
+
+GROUP(vnc, "VNC consoles.")
+
+OPT(vnc, enabled, BOOL, "true", .alias = "DEFAULT.vnc_enabled",
+    .help = "Instances may have VNC consoles.",
+    .nova = "same", .since = "0.1")
+OPT(vnc, server_listen, STRING, "127.0.0.1", .alias = "vnc.vncserver_listen DEFAULT.vncserver_listen",
+    .help = "Address on which QEMU listens for VNC on this host; put into the XML of arriving instances.",
+    .nova = "same", .since = "0.1")
+OPT(vnc, server_proxyclient_address, STRING, "127.0.0.1", .alias = "vnc.vncserver_proxyclient_address DEFAULT.vncserver_proxyclient_address",
+    .help = "Address under which the console proxy reaches this host.",
+    .nova = "same", .since = "0.1")
+
+GROUP(spice, "SPICE consoles.")
+
+OPT(spice, enabled, BOOL, "false",
+    .help = "Instances may have SPICE consoles.",
+    .nova = "same", .since = "0.1")
+OPT(spice, server_listen, STRING, "127.0.0.1",
+    .help = "Address on which QEMU listens for SPICE on this host; put into the XML of arriving instances.",
+    .nova = "same", .since = "0.1")
+OPT(spice, server_proxyclient_address, STRING, "127.0.0.1",
+    .help = "Address under which the console proxy reaches this host.",
+    .nova = "same", .since = "0.1")
+
+GROUP(serial_console, "Serial consoles.")
+
+OPT(serial_console, enabled, BOOL, "false",
+    .help = "Instances have serial consoles on TCP.",
+    .nova = "same", .since = "0.1")
+OPT(serial_console, port_range, STRING, "10000:20000",
+    .help = "Ports for serial consoles, first:last.",
+    .nova = "same", .since = "0.1")
+OPT(serial_console, proxyclient_address, STRING, "127.0.0.1",
+    .help = "Address on which serial consoles of this host listen; put into the XML of arriving instances.",
+    .nova = "same", .since = "0.1")
+
+GROUP(neutron, "The network service.")
+
+OPT(neutron, ovs_bridge, STRING, "br-int",
+    .help = "Open vSwitch integration bridge, where a port does not name its own.",
+    .nova = "same", .since = "0.1")
+
+GROUP(net, "Wiring of ports on this host.")
+
+OPT(net, switchover, ENUM, "announce", .words = "off|announce", .flags = CONF_RELOAD,
+    .help = "Whether the destination announces an instance's addresses at the moment the source pauses it.",
+    .more = "Switches learn the new place while the instance is paused, so frames for it arrive late instead of never. "
+            "Works between two hosts that run computed; with a nova-compute the ordinary way is taken.",
+    .nova = "none", .since = "0.1")
+OPT(net, announce_count, INT, "3", .min = 1, .max = 50, .flags = CONF_RELOAD,
+    .help = "How many times each address is announced.",
+    .nova = "none", .since = "0.1")
+OPT(net, announce_interval, INT, "10", .min = 1, .max = 10000, .unit = "ms", .flags = CONF_RELOAD,
+    .help = "Pause between announcements.",
+    .nova = "none", .since = "0.1")
+OPT(net, physical_interface_mappings, LIST, "",
+    .help = "Interfaces of physical networks, as network:interface pairs; used when a bridge is missing and must be made.",
+    .nova = "none", .since = "0.1")
+OPT(net, bridge_mappings, LIST, "",
+    .help = "Existing bridges of physical networks, as network:bridge pairs.",
+    .nova = "none", .since = "0.1")
+OPT(net, mtu, INT, "0", .min = 0, .max = 65535, .unit = "bytes",
+    .help = "MTU of interfaces whose network does not give one; 0 leaves the kernel's.",
+    .nova = "none", .since = "0.1")
+OPT(net, plug_timeout, INT, "30", .min = 1, .max = 3600, .unit = "s", .flags = CONF_RELOAD,
+    .help = "How long wiring one port on this host may take.",
+    .nova = "none", .since = "0.1")
+OPT(net, ovs_database, STRING, "unix:/run/openvswitch/db.sock", .alias = "os_vif_ovs.ovsdb_connection vif_plug_ovs.ovsdb_connection",
+    .help = "Where Open vSwitch's database listens.",
+    .nova = "differs: os-vif's default is tcp:127.0.0.1:6640", .since = "0.1")
+OPT(net, ovs_datapath_type, ENUM, "", .words = "|system|netdev",
+    .help = "Datapath of Open vSwitch bridges that the agent makes; empty leaves the default.",
+    .nova = "none", .since = "0.1")
+
+GROUP(agent, "The agent itself.")
+
+OPT(agent, control_plane, ENUM, "nova", .words = "standalone|nova",
+    .help = "Who directs this host: nova (conductor, API) or standalone (computectl).",
+    .nova = "none", .since = "0.1")
+OPT(agent, control_socket, PATH, "/run/computed/control.sock",
+    .help = "Unix socket on which computectl talks to the agent.",
+    .nova = "none", .since = "0.1")
+OPT(agent, control_group, STRING, "computed",
+    .help = "Group whose members may use the control socket, besides root; empty means root alone.",
+    .nova = "none", .since = "0.1")
+OPT(agent, state_directory, PATH, "/var/lib/computed",
+    .help = "Directory of the journal and the history of migrations.",
+    .nova = "none", .since = "0.1")
+OPT(agent, migration_address, STRING, NULL, .automatic = "libvirt.live_migration_inbound_addr, else my_ip",
+    .help = "Address on which agents of other hosts reach this one during a migration.",
+    .nova = "none", .since = "0.1")
+OPT(agent, migration_port, INT, "0", .min = 0, .max = 65535,
+    .help = "UDP port for the signals of other agents; 0 means any free one.",
+    .nova = "none", .since = "0.1")
+OPT(agent, worker_threads, INT, "8", .min = 2, .max = 64,
+    .help = "How many blocking calls (libvirt, disks, programs) may run at the same time.",
+    .nova = "none", .since = "0.1")
+OPT(agent, libvirt_call_timeout, INT, "30", .min = 1, .max = 3600, .unit = "s", .flags = CONF_RELOAD,
+    .help = "A libvirt call that takes longer is written off, so that nothing waits for it.",
+    .nova = "none", .since = "0.1")
+OPT(agent, disk_call_timeout, INT, "600", .min = 1, .max = 86400, .unit = "s", .flags = CONF_RELOAD,
+    .help = "How long making or removing the disks of one instance may take.",
+    .nova = "none", .since = "0.1")
+OPT(agent, history_days, INT, "30", .min = 1, .max = 3650, .unit = "days", .flags = CONF_RELOAD,
+    .help = "How long ended migrations stay in `computectl migrations`.",
+    .nova = "none", .since = "0.1")
+
+GROUP(standalone, "Work without OpenStack (agent.control_plane: standalone).")
+
+OPT(standalone, project_id, STRING, "standalone",
+    .help = "Project in the context of requests that computectl causes.",
+    .nova = "none", .since = "0.1")
+OPT(standalone, allow_remote_commands, BOOL, "true", .flags = CONF_RELOAD,
+    .help = "Answer computectl commands that another host's agent relays over the message bus.",
+    .nova = "none", .since = "0.1")
+/* clang-format on */
