@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures of the lab tests. Needs root and what ./quickstart installs; says so when it is missing."""
+import os
+import sys
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import lab as lab_module  # noqa: E402
+
+
+def _session_lab(net):
+    if os.geteuid() != 0:
+        pytest.skip('lab tests need root (namespaces, libvirtd)')
+    lab_module.sweep()
+    lab = lab_module.Lab(f't{os.getpid()}-{net}')
+    lab.up(net=net)
+    print('\nlab: ' + ', '.join(f'{k} {v:.1f} s' for k, v in lab.timings.items()))
+    return lab
+
+
+@pytest.fixture(scope='session')
+def bridge_lab():
+    lab = _session_lab('bridge')
+    yield lab
+    lab.down()
+
+
+@pytest.fixture(scope='session')
+def ovs_lab():
+    lab = _session_lab('ovs')
+    yield lab
+    lab.down()
+
+
+def _spotless(lab):
+    """Gives the lab to one test, and fails the test when something is left on a host afterwards."""
+    before = lab.scan()
+    yield lab
+    for agent in list(lab.agents.values()):
+        agent.stop()
+    lab.agents.clear()
+    lab.shape(None)
+    left = {}
+    for guest in list(lab.guests):
+        guest.destroy()
+    after = lab.scan()
+    for host, was in before.items():
+        for kind, what in was.items():
+            if kind != 'files' and after[host][kind] != what:
+                left[f'{host} {kind}'] = f'{what} -> {after[host][kind]}'
+        extra = [f for f in after[host]['files'] if f not in was['files'] and f.startswith('instances/')
+                 and not f.startswith('instances/_base/')]
+        if extra:
+            left[f'{host} files'] = extra
+    assert not left, f'left behind: {left}'
+
+
+@pytest.fixture
+def lab(bridge_lab):
+    yield from _spotless(bridge_lab)
+
+
+@pytest.fixture
+def lab_ovs(ovs_lab):
+    yield from _spotless(ovs_lab)
