@@ -41,7 +41,10 @@ bool rpc_method_is_alt(enum rpc_method_id id); /* goes to compute-alt of peers t
 typedef void (*rpc_handler)(void *aux, struct rpc_request *request);
 
 struct rpc_callbacks {
-    /* A valid request; the handler owns it and ends it with rpc_reply, rpc_fail or rpc_request_free. */
+    /*
+     * A valid request; the handler owns it and ends it with rpc_reply, rpc_fail or rpc_request_free. The
+     * namespace baseapi and oslo_rpc_server_ping are answered by the room itself. NULL = client only.
+     */
     rpc_handler request;
     void (*state)(void *aux, bool up, const char *why);
 };
@@ -77,6 +80,8 @@ void rpc_request_accept(struct rpc_request *request);
 /* End a request. Consumes request and result. For casts nothing is sent; rpc_fail logs. */
 void rpc_reply(struct rpc_request *request, struct json_object *result);
 void rpc_fail(struct rpc_request *request, const struct err *e);
+/* Passes another host's failure on as it came, with args, kwargs and traceback (rpc_failure_raw()). */
+void rpc_fail_raw(struct rpc_request *request, const char *failure);
 void rpc_request_free(struct rpc_request *request); /* without an answer: casts, shutdown */
 DEFINE_CLEANUP(struct rpc_request *, rpc_request_free)
 
@@ -95,10 +100,16 @@ struct rpc_target {
  */
 typedef void (*rpc_reply_fn)(void *aux, struct json_object *result, const struct err *failure);
 
+/*
+ * The failure that a peer sent, as JSON text, while rpc_reply_fn runs for it: for rpc_fail_raw(). NULL when
+ * the failure is our own (timeout, unreachable, cancelled). Borrowed until the callback returns.
+ */
+const char *rpc_failure_raw(const struct rpc *rpc);
+
 struct rpc_call; /* a call under way */
 
 struct rpc_options {
-    const char *version; /* wire version, NULL = "6.0" */
+    const char *version; /* wire version, NULL = "6.0", other namespaces "1.0" */
     int64_t timeout_us;  /* overall; 0 = rpc_response_timeout */
     int64_t monitor_us;  /* call monitor period; 0 = none (`_timeout` null) */
 };
