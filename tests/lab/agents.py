@@ -36,9 +36,10 @@ class Agent:
     def _config(self, extra):
         config = {
             'DEFAULT': {'host': self.host.name, 'my_ip': self.host.address, 'transport_url': self.lab.broker.url,
-                        'instances_path': '/var/lib/nova/instances', 'state_path': '/var/lib/nova', 'control_plane': 'standalone'},
+                        'instances_path': '/var/lib/nova/instances', 'state_path': '/var/lib/nova'},
             'libvirt': {'virt_type': 'qemu', 'live_migration_scheme': 'tcp', 'live_migration_inbound_addr': self.host.address},
-            'agent': {'control_socket': '/run/computed/control.sock'},
+            'agent': {'control_plane': 'standalone', 'control_socket': '/run/computed/control.sock', 'control_group': ''},
+            'net': {'ovs_datapath_type': 'netdev'} if self.lab.net == 'ovs' else {},
         }
         for section, options in extra.items():
             merged = {**config.get(section, {}), **options}

@@ -97,6 +97,7 @@ def boot_files():
         with open(f'{initrd}.{os.getpid()}', 'wb') as f:
             f.write(cpio(files))
         os.rename(f'{initrd}.{os.getpid()}', initrd)
+    os.utime(initrd)
     return f'{k}/vmlinuz', initrd
 
 
@@ -109,6 +110,7 @@ def base_image(disk_id=1):
             f.truncate(BASE_MIB << 20)
         subprocess.run([guestd(), 'header', tmp, str(disk_id)], check=True, timeout=30)
         os.rename(tmp, path)
+    os.utime(path)
     return path
 
 

@@ -31,6 +31,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import guests as guests_module  # noqa: E402
+import pki  # noqa: E402
 from agents import Agent  # noqa: E402
 from guests import BOOT, Guest, boot_files  # noqa: E402
 from namespaces import Box, LabError, holders, remove_tree, start_time, wait_until  # noqa: E402
@@ -56,7 +57,7 @@ class Host(Box):
     def virsh(self, *args, timeout=30, check=True):
         return self.run(['virsh', '-q', '-c', 'qemu:///system', *args], timeout=timeout, check=check).stdout
 
-    def configure(self):
+    def configure(self, tls):
         last = self.address.rpartition('.')[2]
         etc = self.path('/etc/libvirt')
         remove_tree(etc)
@@ -66,7 +67,7 @@ class Host(Box):
             os.makedirs(self.path(d), exist_ok=True)
         debug = 'log_filters = "1:qemu.qemu_monitor 1:qemu.qemu_migration"\n' if os.environ.get('COMPUTED_LAB_DEBUG') else ''
         with open(f'{etc}/libvirtd.conf', 'w') as f:
-            f.write(f'host_uuid = "000000{last}-1111-2222-3333-4444555577{last}"\nlisten_tls = 0\nlisten_tcp = 1\n'
+            f.write(f'host_uuid = "000000{last}-1111-2222-3333-4444555577{last}"\nlisten_tls = {int(tls)}\nlisten_tcp = 1\n'
                     f'auth_tcp = "none"\nauth_unix_rw = "none"\nlisten_addr = "{self.address}"\n{debug}'
                     f'log_outputs = "{1 if debug else 3}:file:/var/log/libvirt/libvirtd.log"\n')
         with open(f'{etc}/qemu.conf', 'w') as f:
@@ -129,6 +130,8 @@ class Host(Box):
         states = [line.split(None, 2) for line in self.virsh('list', '--all').splitlines() if line.strip()]
         found = {'links': sorted(link['ifname'] for link in links), 'bridges': {b: sorted(p) for b, p in sorted(ports.items())},
                  'domains': sorted([s[1], s[2]] for s in states), 'files': files, 'instance_dirs': dirs}
+        journal = self.path('/var/lib/computed/journal')
+        found['journal'] = sorted(f for _, _, fs in os.walk(journal) for f in fs)
         if 'vswitchd' in self.services:
             found['ovs_ports'] = sorted(self.vsctl('list-ports', 'br-int').split())
         return found
@@ -151,7 +154,7 @@ class Broker:
                 'RABBITMQ_CONFIG_FILE': f'{d}/rabbitmq', 'RABBITMQ_ENABLED_PLUGINS_FILE': f'{d}/enabled_plugins',
                 'RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS': '+sbwt none +sbwtdcpu none +sbwtdio none'}
 
-    def configure(self, extra=''):
+    def configure(self, tls):
         d = self.box.path('/var/lib/rabbit')
         os.makedirs(f'{d}/mnesia', exist_ok=True)
         os.makedirs(f'{d}/log', exist_ok=True)
@@ -161,7 +164,12 @@ class Broker:
                 f.write(os.urandom(12).hex())
         with open(f'{d}/rabbitmq.conf', 'w') as f:
             f.write(f'default_user = {self.user}\ndefault_pass = {self.password}\nloopback_users = none\n'
-                    f'listeners.tcp.1 = {ADDRESS["ctl"]}:{self.port}\n{extra}')
+                    f'listeners.tcp.1 = {ADDRESS["ctl"]}:{self.port}\n')
+            if tls:
+                f.write(f'listeners.ssl.1 = {ADDRESS["ctl"]}:5671\nssl_options.verify = verify_peer\n'
+                        'ssl_options.fail_if_no_peer_cert = false\nssl_options.cacertfile = /etc/pki/CA/cacert.pem\n'
+                        'ssl_options.certfile = /etc/pki/libvirt/servercert.pem\n'
+                        'ssl_options.keyfile = /etc/pki/libvirt/private/serverkey.pem\n')
         with open(f'{d}/enabled_plugins', 'w') as f:
             f.write('[].\n')
 
@@ -198,17 +206,18 @@ class Lab:
         self.boxes = [self.fabric, self.control, *self.hosts.values()]
         self.broker = Broker(self.control)
         self.networks = [dict(n, bridge='brq' + n['id'][:11]) for n in NETWORKS]
-        self.net, self.keep, self.disk_cache = 'bridge', False, 'none'
+        self.net, self.keep, self.tls, self.disk_cache = 'bridge', False, False, 'none'
         self.guests, self.agents, self._guest_count = [], {}, 0
         self.timings = {}
 
     # --- up and down --------------------------------------------------------------------------------
 
-    def up(self, net='bridge', keep=False, broker=True, bridges=('hosta', 'hostb'), timeout=120):
-        """bridges: the hosts whose tenant bridges are made beforehand."""
+    def up(self, net='bridge', keep=False, broker=True, tls=False, bridges=('hosta', 'hostb'), timeout=120):
+        """bridges: the hosts whose tenant bridges are made beforehand. tls: libvirt, QEMU and the broker (port 5671)
+        listen for TLS as well, with certificates in each host's /etc/pki."""
         t0 = time.monotonic()
         self.down()
-        self.net, self.keep = net, keep
+        self.net, self.keep, self.tls = net, keep, tls
         os.makedirs(os.path.join(self.dir, 'log'), mode=0o700)
         os.chmod(self.dir, 0o700)
         self.save()
@@ -228,11 +237,13 @@ class Lab:
         for box in self.boxes:
             box.start(ADDRESS, keep)
         self._timed('network', self._wire)
+        if self.tls:
+            self._timed('certificates', self._certify)
         if broker:
-            self.broker.configure()
+            self.broker.configure(self.tls)
             self.broker.start()
         for h in self.hosts.values():
-            h.configure()
+            h.configure(self.tls)
             shutil.copy(kernel, h.path(f'{BOOT}/kernel'))
             shutil.copy(initrd, h.path(f'{BOOT}/ramdisk'))
             if self.net == 'ovs':
@@ -273,6 +284,13 @@ class Lab:
                 fabric.ip('link', 'set', outside, 'master', bridge, 'up')
                 box.ip('link', 'set', inside, 'up')
             box.ip('addr', 'add', ADDRESS[box.name] + '/24', 'dev', 'eth0')
+
+    def _certify(self):
+        d = os.path.join(self.dir, 'pki')
+        pki.make_authority(d)
+        for box in [self.control, *self.hosts.values()]:
+            pki.make_certificate(d, box.name, ADDRESS[box.name])
+            pki.install(d, box.name, box)
 
     def _disk_cache(self):
         """Nova's choice: O_DIRECT where the file system has it."""
@@ -316,7 +334,7 @@ class Lab:
     # --- state, for other processes -----------------------------------------------------------------
 
     def save(self):
-        state = {'net': self.net, 'keep': self.keep, 'disk_cache': self.disk_cache, 'guest_count': self._guest_count,
+        state = {'net': self.net, 'keep': self.keep, 'tls': self.tls, 'disk_cache': self.disk_cache, 'guest_count': self._guest_count,
                  'owner': [os.getpid(), start_time(os.getpid())],
                  'guests': [{k: v for k, v in vars(g).items() if k not in ('lab', 'host')} | {'host': g.host.name} for g in self.guests],
                  'services': {b.name: {s.name: [s.pid, s.started] for s in b.services.values()} for b in self.boxes}}
@@ -339,7 +357,7 @@ class Lab:
         for b in self.boxes:
             for name, (pid, started) in state['services'].get(b.name, {}).items():
                 b.services[name] = Service(name, pid, started, log=os.path.join(self.dir, 'log', f'{name}.{b.name}.log'))
-        self.net, self.keep, self.disk_cache = state['net'], state['keep'], state['disk_cache']
+        self.net, self.keep, self.tls, self.disk_cache = state['net'], state['keep'], state['tls'], state['disk_cache']
         self._guest_count = state['guest_count']
         self.broker.service = self.control.services.get('rabbitmq')
         for saved in state['guests']:
@@ -385,7 +403,7 @@ class Lab:
     def scan(self):
         return {n: h.scan() for n, h in self.hosts.items()}
 
-    def virsh_migrate(self, guest, to, *flags, copy='inc', timeout=300):
+    def virsh_migrate(self, guest, to, *flags, copy='inc', scheme='tcp', timeout=300):
         """Bare `virsh migrate` of a guest with its disks, prepared as Nova would: the peer to compare with, and the
         lab's own proof. Returns seconds of the virsh command alone."""
         src, dst = self.hosts[guest.where()[0]], self.host(to)
@@ -394,7 +412,7 @@ class Lab:
         if copy:
             cmd += [f'--copy-storage-{copy}', '--migrate-disks', ','.join(d['target'] for d in guest.disks)]
         t0 = time.monotonic()
-        src.run(cmd + [guest.name, f'qemu+tcp://{dst.address}/system', '--migrateuri', f'tcp://{dst.address}'], timeout=timeout)
+        src.run(cmd + [guest.name, f'qemu+{scheme}://{dst.address}/system', '--migrateuri', f'tcp://{dst.address}'], timeout=timeout)
         seconds = time.monotonic() - t0
         remove_tree(src.path(guest.dir))
         return seconds

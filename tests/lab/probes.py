@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import tempfile
+import time
 
 from namespaces import LabError
 
@@ -20,6 +21,14 @@ def cache_dir():
     return d
 
 
+def prune_cache(days=3):
+    """Forgets what older sources of the lab's programs left in the cache."""
+    for f in os.listdir(cache_dir()):
+        path = os.path.join(cache_dir(), f)
+        if f.startswith(('guestd-', 'probe-')) and time.time() - os.path.getmtime(path) > days * 86400:
+            os.unlink(path)
+
+
 def build_c(source, *flags):
     """Compiles one C file of the lab; the result is kept under a name made from its content."""
     source = os.path.join(HERE, source)
@@ -27,7 +36,10 @@ def build_c(source, *flags):
         key = hashlib.sha256(f.read() + repr(flags).encode()).hexdigest()[:12]
     name = os.path.splitext(os.path.basename(source))[0]
     out = os.path.join(cache_dir(), f'{name}-{key}')
-    if not os.path.exists(out):
+    if os.path.exists(out):
+        os.utime(out)
+    else:
+        prune_cache()
         tmp = f'{out}.{os.getpid()}'
         cmd = [os.environ.get('CC', 'cc'), '-std=gnu11', '-O2', '-Wall', '-Wextra', *flags, '-o', tmp, source]
         r = subprocess.run(cmd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)

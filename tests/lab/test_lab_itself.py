@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The lab proves itself without the agent: a guest that works is moved by bare virsh and is found whole."""
 import os
+import ssl
 import struct
 import subprocess
 import sys
@@ -118,6 +119,24 @@ def test_bandwidth_is_limited_on_request(lab):
     print(f'{seconds:.1f} s at 100 Mbit/s')
     assert seconds > 5, 'at 12.5 MB/s, 48 MiB of random memory and 16 MiB of disk cannot be there sooner'
     assert g.verify()['ok']
+
+
+def test_a_guest_is_moved_by_virsh_over_tls():
+    secure = Lab(f't{os.getpid()}-tls')
+    try:
+        secure.up(tls=True)
+        g = secure.guest('secret', fill=16)
+        secure.virsh_migrate(g, 'hostb', '--tls', scheme='tls')
+        assert g.where() == ['hostb'] and g.verify()['ok']
+        with secure.broker.box.socket() as s:
+            s.settimeout(5)
+            s.connect(('198.51.100.10', 5671))
+            context = ssl.create_default_context(cafile=secure.hosts['hosta'].path('/etc/pki/CA/cacert.pem'))
+            with context.wrap_socket(s, server_hostname='ctl') as t:
+                t.sendall(b'AMQP\0\0\x09\x01')
+                assert t.recv(1)
+    finally:
+        secure.down()
 
 
 def uses_of(directory):
