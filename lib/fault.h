@@ -3,7 +3,8 @@
  * Fault points: named places before and after external effects where tests make the agent fail, stall
  * or die. They are always compiled in and cost one load when nothing is armed. They are armed by a file
  * that root owns and nobody else may write (`--fault-file`), lines of `name=error|crash|delay(ms)|hang`,
- * each optionally `@n` = only the n-th time.
+ * each optionally `@n` = only the n-th time. `crash` is SIGKILL to ourselves, so nothing is tidied up;
+ * `hang` lasts until the point is disarmed. Empty lines and lines that begin with # are skipped.
  */
 #pragma once
 

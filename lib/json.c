@@ -328,9 +328,6 @@ static int scan_text(const char *text, size_t length, struct err *e)
 {
     _cleanup_(scan_end) struct scan s = {.text = text, .length = length, .e = e};
 
-    if (length > JSON_SIZE_MAX)
-        return err_set(e, ERR_PARSE, "the JSON text has %zu bytes, allowed are %d", length,
-                       JSON_SIZE_MAX);
     if (!text_is_utf8(text, length))
         return err_set(e, ERR_PARSE, "the JSON text is not valid UTF-8");
     while (s.at < s.length)
@@ -355,6 +352,9 @@ int json_parse(const char *text, size_t length, struct json_object **out, struct
     _cleanup_(json_putp) struct json_object *tree = NULL;
     enum json_tokener_error error;
 
+    if (length > JSON_SIZE_MAX)
+        return err_set(e, ERR_PARSE, "the JSON text has %zu bytes, allowed are %d", length,
+                       JSON_SIZE_MAX);
     while (length && strchr(" \t\r\n", text[length - 1]) && text[length - 1])
         length--;
     if (scan_text(text, length, e) < 0)

@@ -32,19 +32,26 @@ struct undo *undo_new(const struct undo_handler *handlers,
 void undo_free(struct undo *undo);
 DEFINE_CLEANUP(struct undo *, undo_free)
 
-/* Records a step; consumes args (also on failure). Nothing may be done when it fails. */
+/*
+ * Records a step; consumes args (also on failure; NULL is JSON null). When it fails, the step is not in
+ * the list and its effect must not be brought about.
+ */
 int undo_push(struct undo *undo, const char *name, struct json_object *args, struct err *e);
-/* Takes the newest step off without running it (its effect did not happen). */
+/*
+ * Takes the newest step off without running it (its effect did not happen). When saving fails it stays,
+ * which does no harm: handlers are idempotent.
+ */
 int undo_pop(struct undo *undo, struct err *e);
 /*
  * Runs all steps, newest first; each that succeeds is taken off and the list saved. A failing step is
  * logged and kept, the others still run; the first error is returned. Blocks: worker.
  */
 int undo_run(struct undo *undo, struct err *e);
-/* Forgets all steps: the change is final. */
+/* Forgets all steps: the change is final. When saving fails they stay, as they do on disk. */
 int undo_commit(struct undo *undo, struct err *e);
 size_t undo_length(const struct undo *undo);
 
-/* The list as JSON (new reference) and back; an unknown name is ERR_JOURNAL. */
+/* The list as JSON (a copy that the caller puts). */
 struct json_object *undo_to_json(const struct undo *undo);
+/* Replaces the list without saving; a malformed list or an unknown name is ERR_JOURNAL, no change. */
 int undo_from_json(struct undo *undo, struct json_object *steps, struct err *e);
