@@ -2,6 +2,7 @@
 /*
  * Running a program. The child leads its own process group, so that whatever it started dies with it;
  * a pidfd tells its end beside the two pipes, so that a grandchild that keeps a pipe open holds nobody up.
+ * Where pidfd_open(2) is not permitted (old kernels, seccomp, valgrind) the end is looked for on a tick.
  *
  * posix_spawn() cannot set resource limits; they are set from outside right after the exec. A program is
  * unlimited for that moment, in which it has read none of the input that the limits are for.
@@ -10,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
@@ -26,6 +28,7 @@ enum {
     DEFAULT_TIMEOUT_S = 60,
     DEFAULT_OUTPUT_MAX = 1 << 20,
     ERROR_TAIL = 300,    /* bytes of standard error kept */
+    TICK_MS = 10,        /* without a pidfd */
     DEATH_WAIT_MS = 2000 /* after SIGKILL: a process in an uninterruptible call may not die */
 };
 
@@ -39,11 +42,17 @@ struct run {
     struct text_buffer out, error;
 };
 
-static void run_end(struct run *run)
+static void run_close_pipes(struct run *run)
 {
-    fd_closep(&run->pid_fd);
     fd_closep(&run->out_fd);
     fd_closep(&run->error_fd);
+    run->out_fd = run->error_fd = -1;
+}
+
+static void run_end(struct run *run)
+{
+    run_close_pipes(run);
+    fd_closep(&run->pid_fd);
     text_buffer_free(&run->out);
     text_buffer_free(&run->error);
 }
@@ -176,38 +185,63 @@ static int read_pipes(struct run *run, struct err *e)
     return 0;
 }
 
+/* Whether the program has ended; it stays to be reaped. */
+static bool has_ended(const struct run *run)
+{
+    siginfo_t info = {0};
+
+    return waitid(P_PID, (id_t)run->pid, &info, WEXITED | WNOHANG | WNOWAIT) < 0 || info.si_pid;
+}
+
+/* Waits for any of the descriptors until the deadline, or a tick; negative ones are left out. */
+static int wait_any(const struct run *run, int64_t due_us)
+{
+    struct pollfd fds[] = {{.fd = run->pid_fd, .events = POLLIN},
+                           {.fd = run->out_fd, .events = POLLIN},
+                           {.fd = run->error_fd, .events = POLLIN}};
+    int64_t left_ms = (due_us - clock_monotonic_us()) / USEC_PER_MSEC + 1;
+
+    if (run->pid_fd < 0 && left_ms > TICK_MS)
+        left_ms = TICK_MS;
+    if (left_ms > INT_MAX)
+        left_ms = INT_MAX;
+    return poll(fds, ARRAY_LEN(fds), left_ms > 0 ? (int)left_ms : 0);
+}
+
 /* Until the program ends, its time is over or its output too long. */
 static int wait_for_end(struct run *run, struct err *e)
 {
     int64_t due_us = clock_monotonic_us() + run->limits.timeout_us;
 
-    for (;;) {
-        struct pollfd fds[] = {{.fd = run->pid_fd, .events = POLLIN},
-                               {.fd = run->out_fd, .events = POLLIN},
-                               {.fd = run->error_fd, .events = POLLIN}};
-        int64_t left_us = due_us - clock_monotonic_us();
+    while (clock_monotonic_us() < due_us) {
+        bool ended;
 
-        if (left_us <= 0)
-            return err_set(e, ERR_SYSTEM, "%s was stopped: it took longer than %g s", run->program,
-                           (double)run->limits.timeout_us / USEC_PER_SEC);
-        if (poll(fds, ARRAY_LEN(fds), (int)(left_us / USEC_PER_MSEC) + 1) < 0 && errno != EINTR)
+        if (wait_any(run, due_us) < 0 && errno != EINTR)
             return err_set_errno(e, ERR_SYSTEM, errno, "cannot wait for %s", run->program);
+        /* Asked before reading: what is read after the end is all there was. */
+        ended = has_ended(run);
         if (read_pipes(run, e) < 0)
             return -1;
-        if (fds[0].revents)
-            return read_pipes(run, e);
+        if (ended)
+            return 0;
     }
+    return err_set(e, ERR_SYSTEM, "%s was stopped: it took longer than %g s", run->program,
+                   (double)run->limits.timeout_us / USEC_PER_SEC);
 }
 
 /* Ends the whole group. The leader is not reaped yet, so the group's number cannot be another's. */
 static int kill_and_reap(struct run *run, int *status, struct err *e)
 {
-    struct pollfd end = {.fd = run->pid_fd, .events = POLLIN};
+    int64_t due_us = clock_monotonic_us() + DEATH_WAIT_MS * USEC_PER_MSEC;
 
     (void)kill(-run->pid, SIGKILL);
-    if (poll(&end, 1, DEATH_WAIT_MS) == 0)
-        return err_set(e, ERR_SYSTEM, "%s was killed but does not end (a hanging disk?)",
-                       run->program);
+    run_close_pipes(run);
+    while (!has_ended(run)) {
+        if (clock_monotonic_us() >= due_us)
+            return err_set(e, ERR_SYSTEM, "%s was killed but does not end (a hanging disk?)",
+                           run->program);
+        (void)wait_any(run, due_us);
+    }
     while (waitpid(run->pid, status, 0) < 0)
         if (errno != EINTR)
             return err_set_errno(e, ERR_SYSTEM, errno, "cannot learn how %s ended", run->program);
@@ -245,8 +279,7 @@ int process_run(const char *const argv[], const struct process_limits *limits, c
         run.limits.output_max = DEFAULT_OUTPUT_MAX;
     if (start(&run, argv, e) < 0)
         return -1;
-    result = run.pid_fd >= 0 ? wait_for_end(&run, e)
-                             : err_set_errno(e, ERR_SYSTEM, errno, "cannot watch %s", run.program);
+    result = wait_for_end(&run, e);
     /* A first error says more than what killing adds to it. */
     if (kill_and_reap(&run, &status, result < 0 ? &late : e) < 0 || result < 0)
         return -1;

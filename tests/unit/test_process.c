@@ -161,7 +161,8 @@ UNIT_TEST(environment, "nothing of our environment, descriptors or blocked signa
     sigemptyset(&usr1);
     sigaddset(&usr1, SIGUSR1);
     sigprocmask(SIG_BLOCK, &usr1, &before);
-    UNIT_EQ(shell("env; ls /proc/$$/fd | tr '\\n' ' '; grep SigBlk /proc/$$/status; cat", NULL), 0);
+    UNIT_EQ(shell("env; ls /proc/$$/fd | tr '\\n' ' '; grep SigBlk /proc/self/status; cat", NULL),
+            0);
     sigprocmask(SIG_SETMASK, &before, NULL);
     UNIT_TRUE(output && !strstr(output, "SECRET_TOKEN"));
     UNIT_HAS(output, "PATH=/usr/sbin:/usr/bin:/sbin:/bin");
