@@ -173,7 +173,7 @@ struct conf *conf_for_test(const char *first_name, ...)
         raw[id].text = text_dup(va_arg(args, const char *));
     }
     va_end(args);
-    struct conf *conf = conf_resolve(raw, &report);
+    struct conf *conf = conf_resolve(raw, false, &report);
     for (size_t i = 0; i < report.length; i++)
         (void)fprintf(stderr, "conf_for_test: %s\n", report.items[i].text);
     assert(report.errors == 0);

@@ -56,15 +56,16 @@ int conf_ini_read(const char *file, const char *text, size_t length, struct conf
 struct conf_entry *conf_entries_add(struct conf_entries *entries);
 
 /*
- * resolve.c: raw texts (NULL = none given) of all rows to a snapshot: automatic defaults, interpolation,
- * types. `where(aux, id)` gives file and line of a given value.
+ * resolve.c: raw texts (NULL = none given) of all rows to a snapshot: defaults (Nova's where a nova.conf
+ * was read), interpolation, types.
  */
 struct conf_raw {
     char *text; /* NULL = not given */
     char *file;
     int line;
 };
-struct conf *conf_resolve(struct conf_raw raw[CONF_COUNT], struct conf_report *report);
+struct conf *conf_resolve(struct conf_raw raw[CONF_COUNT], bool nova_defaults,
+                          struct conf_report *report);
 
 /* rules.c: what must hold between options. */
 void conf_rules(const struct conf *conf, struct conf_report *report);

@@ -175,6 +175,7 @@ struct loader {
     const struct conf_sources *sources;
     struct conf_report *report;
     struct conf_raw raw[CONF_COUNT];
+    bool nova_conf; /* one of the files was INI */
 };
 
 static void unknown_option(struct loader *l, const char *file, const struct conf_entries *entries,
@@ -284,6 +285,7 @@ static void load_file(struct loader *l, const char *file)
 
     (void)conf_read_entries(file, &entries, l->report, NULL);
     check_permissions(l, file, &entries);
+    l->nova_conf |= entries.syntax == CONF_SYNTAX_INI && entries.length > 0;
     for (size_t i = 0; i < entries.length; i++)
         take_entry(l, file, &entries, &entries.items[i]);
     conf_entries_clear(&entries);
@@ -373,7 +375,7 @@ int conf_load(const struct conf_sources *sources, struct conf **out, struct conf
     int result = 0;
 
     load_sources(&l);
-    _cleanup_(conf_unrefp) struct conf *conf = conf_resolve(l.raw, all);
+    _cleanup_(conf_unrefp) struct conf *conf = conf_resolve(l.raw, l.nova_conf, all);
     if (all->errors == 0)
         conf_rules(conf, all);
     for (unsigned i = 0; i < CONF_COUNT; i++) {

@@ -6,6 +6,9 @@
  * `--config-dir` (*.conf, *.yaml, *.yml by name), `--log-file` and `--debug`. Without any of the first
  * two, /etc/computed/computed.conf is read if it exists, else /etc/nova/nova.conf.
  *
+ * Where a nova.conf (INI) is among the files, defaults are Nova's own, so that a host that is moved over
+ * behaves as before; a file in YAML alone gets ours (column nova_default of the table).
+ *
  * All problems of all files are collected; a snapshot is made only if none of them is an error. In YAML
  * an unknown key is an error; in an INI file, which may be any nova.conf, it is a warning, and what Nova
  * knows and we have no use for is only counted.

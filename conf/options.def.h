@@ -15,6 +15,7 @@
  *           CONF_SECRET  never printed; the file must not be readable for everybody
  *           CONF_DEPRECATED  accepted with a warning
  * .alias    other spellings that files use, "group.name", divided by blanks
+ * .nova_default  the default when a nova.conf is read as it is, where ours is another on purpose
  * .automatic  the default is found at start-up; the text says how
  * .help     one sentence with a full stop; .more adds what an operator should know
  * .nova     "same" (name, meaning and default as in Nova), "differs: ...", or "none" (ours)
@@ -207,7 +208,7 @@ OPT(oslo_messaging_rabbit, rabbit_retry_backoff, INT, "2", .min = 0, .max = 3600
 OPT(oslo_messaging_rabbit, rabbit_interval_max, INT, "30", .min = 1, .max = 3600, .unit = "s",
     .help = "Longest pause between attempts to connect.",
     .nova = "same", .since = "0.1")
-OPT(oslo_messaging_rabbit, direct_mandatory_flag, BOOL, "true", .alias = "oslo_messaging_rabbit.direct_mandatory_flag",
+OPT(oslo_messaging_rabbit, direct_mandatory_flag, BOOL, "true",
     .help = "Ask the broker to return replies whose queue is gone.",
     .nova = "same", .since = "0.1")
 OPT(oslo_messaging_rabbit, enable_cancel_on_failover, BOOL, "false",
@@ -261,7 +262,7 @@ OPT(libvirt, live_migration_downtime_steps, INT, "10", .min = 3, .max = 1000, .f
 OPT(libvirt, live_migration_downtime_delay, INT, "75", .min = 3, .max = 86400, .unit = "s/GiB", .flags = CONF_RELOAD,
     .help = "Time between two steps, for each GiB of memory and copied disk.",
     .nova = "same", .since = "0.1")
-OPT(libvirt, live_migration_completion_timeout, INT, "180", .min = 0, .max = 31536000, .unit = "s/GiB", .flags = CONF_RELOAD,
+OPT(libvirt, live_migration_completion_timeout, INT, "180", .nova_default = "800", .min = 0, .max = 31536000, .unit = "s/GiB", .flags = CONF_RELOAD,
     .help = "How long a migration may take, for each GiB of memory and copied disk; 0 means no limit.",
     .more = "Then live_migration_timeout_action is done. live_migration_timeout_scale can make it the time of the whole migration.",
     .nova = "differs: 800 in Nova, where a migration that does not converge runs for hours", .since = "0.1")
@@ -276,7 +277,7 @@ OPT(libvirt, live_migration_permit_post_copy, BOOL, "false", .flags = CONF_RELOA
     .help = "Permit post-copy: the instance moves first, its memory follows.",
     .more = "While it runs, a broken network or a crash of either host loses the instance's memory.",
     .nova = "same", .since = "0.1")
-OPT(libvirt, live_migration_permit_auto_converge, BOOL, "true", .flags = CONF_RELOAD,
+OPT(libvirt, live_migration_permit_auto_converge, BOOL, "true", .nova_default = "false", .flags = CONF_RELOAD,
     .help = "Permit QEMU to slow the instance down when it dirties memory faster than it can be sent.",
     .nova = "differs: false in Nova; without it a busy instance only ends at the timeout", .since = "0.1")
 OPT(libvirt, live_migration_auto_converge_initial, INT, "0", .min = 0, .max = 99, .unit = "%", .flags = CONF_RELOAD,

@@ -23,6 +23,7 @@ struct resolver {
     struct conf_raw *raw;
     struct conf *conf;
     struct conf_report *report;
+    bool nova_defaults;
     enum mark marks[CONF_COUNT];
 };
 
@@ -190,10 +191,10 @@ static int interpolate(struct resolver *r, enum conf_id id, const char *text, ch
 
 /* --- rows ------------------------------------------------------------------------------------- */
 
-static char *origin_text(const struct conf_raw *raw, bool automatic)
+static char *origin_text(const struct conf_raw *raw, const char *otherwise)
 {
     if (!raw->text)
-        return text_dup(automatic ? "automatic" : "default");
+        return text_dup(otherwise);
     if (!raw->file)
         return text_dup("command line");
     return raw->line ? text_format("%s:%d", raw->file, raw->line) : text_dup(raw->file);
@@ -203,7 +204,9 @@ static int resolve_text(struct resolver *r, enum conf_id id)
 {
     const struct conf_row *row = conf_row(id);
     const struct conf_raw *raw = &r->raw[id];
-    const char *text = raw->text ? raw->text : row->default_text;
+    bool nova = r->nova_defaults && row->nova_default;
+    const char *own = nova ? row->nova_default : row->default_text;
+    const char *text = raw->text ? raw->text : own;
     _cleanup_(str_freep) char *final = NULL;
     struct conf_value value = {0};
     struct err e = ERR_INIT;
@@ -216,7 +219,7 @@ static int resolve_text(struct resolver *r, enum conf_id id)
     if (conf_value_parse(row, final, &value, &e) < 0)
         return problem(r, id, e.text);
     value.set = raw->text != NULL;
-    value.origin = origin_text(raw, automatic);
+    value.origin = origin_text(raw, automatic ? "automatic" : nova ? "Nova's default" : "default");
     r->conf->values[id] = value;
     return 0;
 }
@@ -237,9 +240,11 @@ static int resolve_row(struct resolver *r, enum conf_id id)
     return result;
 }
 
-struct conf *conf_resolve(struct conf_raw raw[CONF_COUNT], struct conf_report *report)
+struct conf *conf_resolve(struct conf_raw raw[CONF_COUNT], bool nova_defaults,
+                          struct conf_report *report)
 {
-    struct resolver r = {.raw = raw, .conf = conf_new(), .report = report};
+    struct resolver r = {
+        .raw = raw, .conf = conf_new(), .report = report, .nova_defaults = nova_defaults};
 
     for (unsigned i = 0; i < CONF_COUNT; i++)
         (void)resolve_row(&r, (enum conf_id)i);

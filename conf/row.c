@@ -39,8 +39,8 @@ static const char *const nova_options[] = {
 
 /* Groups whose options belong to plugins and other programs: any name in them is taken for known. */
 static const char *const nova_groups[] = {
-    "oslo_",          "privsep",    "vif_plug_", "os_vif_",
-    "nova_sys_admin", "osprofiler", "profiler",  "filter",
+    "oslo_",   "neutron_",       "mdev_",      "vgpu_",    "privsep", "vif_plug_",
+    "os_vif_", "nova_sys_admin", "osprofiler", "profiler", "filter",
 };
 
 const struct conf_row *conf_row(enum conf_id id)

@@ -37,6 +37,7 @@ struct conf_row {
     const char *group, *name;
     enum conf_type type;
     const char *default_text; /* before interpolation; NULL = unset */
+    const char *nova_default; /* used instead when a nova.conf is read; NULL = the same */
     double min, max;          /* both 0: any */
     const char *unit, *words, *alias, *automatic;
     unsigned flags;
