@@ -94,6 +94,19 @@ class Agent:
         r = self.host.run(cmd, timeout=timeout, check=check)
         return json.loads(r.stdout) if parse else r
 
+    def migrate(self, guest, to, *options, timeout=300):
+        """Moves a guest away from this host and waits for the end; its record (see `computectl show`)."""
+        self.computectl('migrate', guest.uuid, '--to', to, *options)
+        return self.wait_end(guest, timeout)
+
+    def wait_end(self, guest, timeout=300, statuses=('completed', 'failed', 'error', 'cancelled')):
+        """Waits until the newest migration of a guest has one of the statuses; gives its record."""
+        def ended():
+            records = [m for m in self.computectl('migrations', parse=True) if m['instance_uuid'] == guest.uuid]
+            newest = max(records, key=lambda m: m['id'], default={})
+            return newest if newest.get('status') in statuses else None
+        return wait_until(timeout, f'end of the migration of {guest.name}', ended, 0.05)
+
     def pss_kib(self):
         """Proportional set size of the agent and its children, in KiB."""
         from namespaces import children

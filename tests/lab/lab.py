@@ -484,7 +484,7 @@ def main(argv):
     elif verb == 'in' and len(args) > 1:
         lab.attach()
         box = {b.name: b for b in lab.boxes}[args[0]]
-        os.execvp('nsenter', box._enter() + args[1:])
+        os.execvp('nsenter', box.command(args[1:]))
     elif verb == 'guest':
         lab.attach()
         host = args.pop(0) if args and '=' not in args[0] else 'hosta'

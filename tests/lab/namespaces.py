@@ -188,6 +188,10 @@ class Box:
             raise LabError(f'{self.name} is not up')
         return ['nsenter', '-t', str(self.pid), '-n', '-m', '-u', '-i', '-p', '--']
 
+    def command(self, cmd):
+        """The words that run a command in the box, for a subprocess of one's own (terminal, streaming)."""
+        return self._enter() + ['env', '-i', *(f'{k}={v}' for k, v in CLEAN_ENV.items()), f'TERM={os.environ.get("TERM", "dumb")}', *cmd]
+
     def run(self, cmd, timeout=30, check=True, env=None, input=None):
         """Runs a command in the box; text in, text out. With check, a failure is a LabError that quotes it."""
         try:
