@@ -186,7 +186,7 @@ class Box:
     def _enter(self):
         if not self.pid:
             raise LabError(f'{self.name} is not up')
-        return ['nsenter', '-t', str(self.pid), '-n', '-m', '-u', '-i', '-p', '--']
+        return ['nsenter', '-t', str(self.pid), '-n', '-m', '-u', '-i', '-p', '-r', '--']
 
     def command(self, cmd):
         """The words that run a command in the box, for a subprocess of one's own (terminal, streaming)."""
