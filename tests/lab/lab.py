@@ -80,9 +80,16 @@ class Host(Box):
     def start_libvirtd(self):
         return self.spawn('libvirtd', ['libvirtd', '--listen'])
 
+    def libvirt_log(self):
+        try:
+            with open(self.path('/var/log/libvirt/libvirtd.log'), errors='replace') as f:
+                return f.read()
+        except OSError:
+            return ''
+
     def libvirtd_ready(self):
         if not self.services['libvirtd'].alive():
-            raise LabError(f'libvirtd of {self.name} ended: ' + self.services['libvirtd'].output()[-500:])
+            raise LabError(f'libvirtd of {self.name} ended: ' + (self.services['libvirtd'].output() + self.libvirt_log())[-800:])
         return self.run(['virsh', '-q', '-c', 'qemu:///system', 'domcapabilities', '--virttype', 'qemu'],
                         timeout=120, check=False).returncode == 0
 
