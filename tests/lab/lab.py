@@ -65,6 +65,12 @@ class Host(Box):
         for d in ('var/lib/libvirt/images', 'var/cache/libvirt', 'var/log/libvirt/qemu', 'var/lib/nova/instances', BOOT,
                   'etc/computed', 'run/computed'):
             os.makedirs(self.path(d), exist_ok=True)
+        # libvirtd looks its default user up even where qemu.conf names another; libvirt-daemon-system would make it
+        for table, line in (('passwd', 'libvirt-qemu:x:64055:64055::/var/lib/libvirt:/usr/sbin/nologin\n'),
+                            ('group', 'libvirt-qemu:x:64055:\n')):
+            with open(self.path(f'/etc/{table}'), 'r+') as f:
+                if '\nlibvirt-qemu:' not in f.read():
+                    f.write(line)
         debug = 'log_filters = "1:qemu.qemu_monitor 1:qemu.qemu_migration"\n' if os.environ.get('COMPUTED_LAB_DEBUG') else ''
         with open(f'{etc}/libvirtd.conf', 'w') as f:
             f.write(f'host_uuid = "000000{last}-1111-2222-3333-4444555577{last}"\nlisten_tls = {int(tls)}\nlisten_tcp = 1\n'
