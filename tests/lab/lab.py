@@ -163,7 +163,7 @@ class Broker:
     def _env(self):
         d = '/var/lib/rabbit'
         return {'RABBITMQ_NODENAME': 'rabbit@ctl', 'RABBITMQ_MNESIA_BASE': f'{d}/mnesia', 'RABBITMQ_LOG_BASE': f'{d}/log',
-                'RABBITMQ_LOGS': f'{d}/log/rabbit.log', 'RABBITMQ_PID_FILE': f'{d}/pid', 'HOME': d,
+                'RABBITMQ_LOGS': f'{d}/log/rabbit.log', 'RABBITMQ_PID_FILE': f'{d}/pid', 'ERL_CRASH_DUMP': f'{d}/erl_crash.dump', 'HOME': d,
                 'RABBITMQ_CONFIG_FILE': f'{d}/rabbitmq', 'RABBITMQ_ENABLED_PLUGINS_FILE': f'{d}/enabled_plugins',
                 'RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS': '+sbwt none +sbwtdcpu none +sbwtdio none'}
 

@@ -186,7 +186,7 @@ class Box:
     def _enter(self):
         if not self.pid:
             raise LabError(f'{self.name} is not up')
-        return ['nsenter', '-t', str(self.pid), '-n', '-m', '-u', '-i', '-p', '-r', '--']
+        return ['nsenter', '-t', str(self.pid), '-n', '-m', '-u', '-i', '-p', '-r', '-w', '--']
 
     def command(self, cmd):
         """The words that run a command in the box, for a subprocess of one's own (terminal, streaming)."""
