@@ -12,6 +12,7 @@
 #include "cloud/cloud.h"
 #include "conf/conf.h"
 #include "lib/loop.h"
+#include "lib/undo.h"
 #include "lib/workers.h"
 #include "net/net.h"
 #include "net/switchover.h"
@@ -34,8 +35,9 @@ struct agent {
     struct journal *journal;
     struct switchover *switchover; /* NULL when the direct line is switched off */
     struct control *control;
-    struct migration *migrations; /* list, newest first */
-    unsigned running_out;         /* source migrations that hold a place */
+    const struct undo_handler *undo_handlers; /* rows of virt and net, ended by name NULL; owned */
+    struct migration *migrations;             /* list, newest first */
+    unsigned running_out;                     /* source migrations that hold a place */
     int64_t started_us;
     bool draining;  /* SIGTERM: no new migrations */
     bool recovered; /* unfinished migrations were looked at since the start */

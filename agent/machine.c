@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "agent/migration.h"
+#include "lib/clock.h"
+#include "lib/json.h"
 #include "lib/log.h"
 
 LOG_MODULE(machine);

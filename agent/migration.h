@@ -76,7 +76,7 @@ struct migration {
     bool post_copy_running, post_copy_possible;
     bool sample_outstanding;
     int confirm_attempts;
-    unsigned ports_awaited; /* network-vif-plugged events still to come */
+    struct json_object *ports_awaited; /* {port id: true}: network-vif-plugged still to come */
     struct loop_timer *monitor_timer, *log_timer, *wait_timer;
     int64_t last_saved_us; /* counters */
     bool save_outstanding;

@@ -1,0 +1,741 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The destination's side: directories, disks and ports for a guest that comes, its arrival, and taking all
+ * of it back. What is made is made by one job at a time, each step after its undo step is in the journal.
+ */
+#include "agent/migration.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include "lib/clock.h"
+#include "lib/json.h"
+#include "lib/log.h"
+#include "lib/metrics.h"
+#include "virt/storage.h"
+
+LOG_MODULE(destination);
+
+enum {
+    PORT_READY_US = 10000000,
+    LINGER_US = 1500000 /* announcements go on for a moment after the end */
+};
+
+/* ---- undo steps in the journal ---- */
+
+/* What a job needs to write its undo steps: the migration's record as it was at submission. */
+struct saver {
+    struct journal *journal;
+    char *uuid;
+    struct json_object *record;
+};
+
+static int save_steps(void *aux, struct json_object *steps, struct err *e)
+{
+    struct saver *saver = aux;
+
+    json_add(saver->record, "undo", json_copy(steps));
+    return journal_write(saver->journal, saver->uuid, "destination", saver->record, e);
+}
+
+static void saver_fill(struct saver *saver, struct migration *m)
+{
+    saver->journal = m->agent->journal;
+    saver->uuid = text_dup(m->uuid);
+    saver->record = migration_to_record(m);
+}
+
+static void saver_clear(struct saver *saver)
+{
+    free(saver->uuid);
+    json_object_put(saver->record);
+}
+
+/* The undo list of one job: the steps that are known so far, saved through the job's saver. */
+static struct undo *undo_of(struct migration *m, struct saver *saver)
+{
+    struct undo *undo = undo_new(m->agent->undo_handlers, save_steps, saver);
+    _cleanup_(json_putp) struct json_object *steps = m->undo ? undo_to_json(m->undo) : NULL;
+    struct err e = ERR_INIT;
+
+    if (steps && undo_from_json(undo, steps, &e) < 0)
+        log_err(LOG_LEVEL_ERROR, &e, "migration %s: undo steps", m->uuid);
+    return undo;
+}
+
+/* The job is over: its list becomes the migration's, without a way to save. */
+static void take_undo(struct migration *m, struct undo *undo)
+{
+    _cleanup_(json_putp) struct json_object *steps = undo_to_json(undo);
+
+    undo_free(m->undo);
+    m->undo = undo_new(m->agent->undo_handlers, NULL, NULL);
+    (void)undo_from_json(m->undo, steps, NULL); /* its own output */
+}
+
+/* ---- taking it on ---- */
+
+static void answer_again(struct migration *m, struct rpc_request *request)
+{
+    struct err e = ERR_INIT;
+
+    if (m->state == MACHINE_DESTINATION_PREPARED) {
+        rpc_reply(request, migrate_data_to_json(m->data));
+        return;
+    }
+    err_set(&e, ERR_INSTANCE_STATE, "instance %s: migration %s is %s here", m->instance_uuid,
+            m->uuid, machine_state_text(m->state));
+    rpc_fail(request, &e);
+}
+
+static void accepted(struct migration_job *job)
+{
+    struct migration *m = job->migration;
+
+    if (job->result < 0)
+        migration_fail(m, &job->e);
+    else if (m->request)
+        rpc_request_accept(m->request);
+    machine_event(m, job->result < 0 ? MACHINE_EVENT_REFUSED : MACHINE_EVENT_JOURNALED);
+}
+
+static int read_disk_argument(struct rpc_request *request, struct json_object **out, struct err *e)
+{
+    const char *text = json_object_get_string(rpc_request_arg(request, "disk"));
+
+    if (!text) {
+        *out = NULL;
+        return 0;
+    }
+    if (json_parse(text, strlen(text), out, e) < 0)
+        return err_prefix(e, "argument disk of pre_live_migration: ");
+    return 0;
+}
+
+static int check_request(struct agent *agent, const struct instance *instance, struct err *e)
+{
+    if (text_check_uuid(instance_uuid(instance), "instance uuid", e) < 0)
+        return -1;
+    if (agent->draining)
+        return err_set(e, ERR_PRECHECK, "%s is stopping and takes no guests", agent->host);
+    const struct migration *other =
+        migration_find_instance(agent, MIGRATION_DESTINATION, instance_uuid(instance));
+    if (other)
+        return err_set(e, ERR_INSTANCE_STATE, "instance %s: migration %s is %s on %s already",
+                       instance_uuid(instance), other->uuid, machine_state_text(other->state),
+                       agent->host);
+    return 0;
+}
+
+static struct migration *make_migration(struct agent *agent, struct rpc_request *request,
+                                        const char *uuid, const struct instance *instance,
+                                        struct migrate_data *data)
+{
+    struct migration *m = migration_new(agent, MIGRATION_DESTINATION, uuid, instance);
+    struct json_object *record = migrate_data_migration(data);
+
+    m->data = data;
+    m->context = json_object_get(rpc_request_context(request));
+    m->source_host = text_dup(instance_host(instance));
+    m->destination_host = text_dup(agent->host);
+    m->block_migration = migrate_data_block_migration(data);
+    m->initially_paused = instance_power_state(instance) == 3;
+    m->request = request;
+    if (record && migration_record_from_json(record, &m->record, NULL) == 0)
+        m->id = migration_record_id(m->record);
+    settings_for_instance(agent->conf, instance, &m->settings);
+    return m;
+}
+
+void destination_accept(struct agent *agent, struct rpc_request *request)
+{
+    struct err e = ERR_INIT;
+    char fresh[37];
+    _cleanup_(instance_freep) struct instance *instance = NULL;
+    _cleanup_(migrate_data_freep) struct migrate_data *data = NULL;
+    _cleanup_(json_putp) struct json_object *disks = NULL;
+
+    if (instance_from_json(rpc_request_arg(request, "instance"), &instance, &e) < 0 ||
+        migrate_data_from_json(rpc_request_arg(request, "migrate_data"), &data, &e) < 0 ||
+        read_disk_argument(request, &disks, &e) < 0) {
+        rpc_fail(request, &e);
+        return;
+    }
+    const char *uuid = migrate_data_migration_uuid(data);
+    if (!uuid) { /* a Python source sets it only later */
+        text_new_uuid(fresh);
+        uuid = fresh;
+    }
+    struct migration *known = migration_find(agent, MIGRATION_DESTINATION, uuid);
+    if (known) {
+        answer_again(known, request);
+        return;
+    }
+    if (text_check_uuid(uuid, "migration uuid", &e) < 0 || check_request(agent, instance, &e) < 0) {
+        rpc_fail(request, &e);
+        return;
+    }
+    struct migration *m = make_migration(agent, request, uuid, instance, STEAL(data));
+    m->disk_info = STEAL(disks);
+    struct migration_job job = {.name = "journal", .done = accepted};
+    migration_submit(m, &job, false, true);
+}
+
+/* Ends the request with the first failure. */
+static void refuse_request(struct migration *m)
+{
+    if (!m->request)
+        return;
+    rpc_fail(m->request, &m->failure);
+    m->request = NULL;
+}
+
+void destination_refuse(struct migration *m)
+{
+    refuse_request(m);
+    migration_forget(m);
+}
+
+/* ---- preparing ---- */
+
+struct prepare {
+    struct saver saver;
+    struct undo *undo;
+    struct virt *virt;
+    struct net *net;
+    struct conf *conf;
+    char *instance_uuid, *migration_uuid, *source_uri;
+    bool own_directory;
+    struct json_object *disk_info;
+    struct port_list ports;
+    struct err ports_error;
+};
+
+static void prepare_release(struct migration_job *job)
+{
+    struct prepare *prepare = job->aux;
+
+    undo_free(prepare->undo);
+    saver_clear(&prepare->saver);
+    conf_unref(prepare->conf);
+    free(prepare->instance_uuid);
+    free(prepare->migration_uuid);
+    free(prepare->source_uri);
+    json_object_put(prepare->disk_info);
+    port_list_clear(&prepare->ports);
+    free(prepare);
+}
+
+static int prepare_storage(struct prepare *prepare, struct err *e)
+{
+    struct virt_storage_plan plan = {
+        .instance_uuid = prepare->instance_uuid,
+        .migration_uuid = prepare->migration_uuid,
+        .disk_info = prepare->disk_info,
+        .source_uri = prepare->source_uri,
+    };
+
+    if (!prepare->own_directory)
+        return 0;
+    if (virt_storage_check_directory(prepare->conf, prepare->instance_uuid, false, e) < 0)
+        return -1;
+    return virt_storage_prepare(prepare->virt, prepare->conf, &plan, prepare->undo, e);
+}
+
+static int prepare_ports(struct prepare *prepare, struct err *e)
+{
+    int attempts = (int)conf_int(prepare->conf, CONF_DEFAULT_live_migration_retry_count);
+
+    for (size_t i = 0; i < prepare->ports.count; i++) {
+        const struct net_port *port = prepare->ports.items[i];
+        struct err attempt = ERR_INIT;
+        int result = -1;
+        for (int n = 0; result < 0 && n < (attempts > 0 ? attempts : 1); n++) {
+            if (n > 0)
+                usleep(USEC_PER_SEC);
+            attempt = ERR_INIT;
+            result = net_plug(prepare->net, port, prepare->undo, &attempt);
+            if (result < 0 && !err_may_retry(attempt.code))
+                break;
+        }
+        if (result == 0)
+            result = net_wait_ready(prepare->net, port, PORT_READY_US, &attempt);
+        if (result < 0) {
+            if (e)
+                *e = attempt;
+            return err_prefix(e, "port %s: ", port->port_id);
+        }
+    }
+    return 0;
+}
+
+static int prepare_run(struct migration_job *job, struct err *e)
+{
+    struct prepare *prepare = job->aux;
+    enum virt_state state = VIRT_STATE_NONE;
+
+    if (err_is_set(&prepare->ports_error)) {
+        *e = prepare->ports_error;
+        return -1;
+    }
+    if (virt_guest_state(prepare->virt, prepare->instance_uuid, &state, e) < 0)
+        return -1;
+    if (state != VIRT_STATE_NONE)
+        return err_set(e, ERR_PRECHECK, "instance %s exists here already and is %s",
+                       prepare->instance_uuid, virt_state_name(state));
+    if (prepare_storage(prepare, e) < 0)
+        return -1;
+    return prepare_ports(prepare, e);
+}
+
+/* What the source needs to know of this host (nova-contract 2.4); a Python source reads serial_* and
+ * wait_for_vif_plugged without a test. */
+static void fill_answer(struct migration *m)
+{
+    const struct conf *conf = m->agent->conf;
+    struct migrate_data *d = m->data;
+
+    if (!migrate_data_has(d, "bdms"))
+        migrate_data_set_bdms(d, json_object_new_array());
+    migrate_data_set_target_connect_addr(
+        d, conf_string(conf, CONF_libvirt_live_migration_inbound_addr));
+    migrate_data_set_serial_listen_ports(d, json_object_new_array());
+    migrate_data_set_supported_perf_events(d, json_object_new_array());
+    migrate_data_set_old_vol_attachment_ids(d, json_object_new_object());
+    /* true only when the event is certain: a wrong true costs a source of 2026.2 300 s */
+    migrate_data_set_wait_for_vif_plugged(d, false);
+}
+
+static void open_direct_line(struct migration *m)
+{
+    struct agent *agent = m->agent;
+    const char *address = conf_string(agent->conf, CONF_agent_migration_address);
+    struct err e = ERR_INIT;
+
+    if (!agent->switchover)
+        return;
+    if (!address)
+        address = conf_string(agent->conf, CONF_libvirt_live_migration_inbound_addr);
+    if (switchover_expect(agent->switchover, m->uuid, m->switchover_key, &e) < 0) {
+        log_err(LOG_LEVEL_WARNING, &e, "migration %s: no direct line", m->uuid);
+        return;
+    }
+    struct json_object *facts = json_object_new_object();
+    json_add_string(facts, "address", address);
+    json_add_int(facts, "port", switchover_port(agent->switchover));
+    json_add_string(facts, "key", m->switchover_key);
+    migrate_data_set_computed_switchover(m->data, facts);
+}
+
+static void arm(struct migration *m, const struct port_list *ports)
+{
+    struct err e = ERR_INIT;
+
+    net_disarm(m->armed);
+    m->armed = NULL;
+    if (net_arm(m->agent->net, ports->items, ports->count, &m->armed, &e) < 0)
+        log_err(LOG_LEVEL_WARNING, &e, "migration %s: the ports cannot be announced", m->uuid);
+}
+
+static void prepare_done(struct migration_job *job)
+{
+    struct migration *m = job->migration;
+    struct prepare *prepare = job->aux;
+
+    take_undo(m, prepare->undo);
+    if (job->result < 0) {
+        migration_fail(m, &job->e);
+        machine_event(m, MACHINE_EVENT_PREPARE_FAILED);
+        return;
+    }
+    fill_answer(m);
+    arm(m, &prepare->ports);
+    open_direct_line(m);
+    machine_event(m, MACHINE_EVENT_PREPARED);
+}
+
+void destination_prepare(struct migration *m)
+{
+    struct agent *agent = m->agent;
+    struct prepare *prepare = NEW(struct prepare);
+    struct migration_job job = {.name = "prepare",
+                                .run = prepare_run,
+                                .done = prepare_done,
+                                .release = prepare_release,
+                                .aux = prepare};
+
+    metric_inc(METRIC_MIGRATIONS_IN);
+    cloud_event_start(agent->cloud, m->context, m->instance_uuid, "compute_pre_live_migration");
+    migration_set_status(m, "preparing");
+    saver_fill(&prepare->saver, m);
+    prepare->undo = undo_of(m, &prepare->saver);
+    prepare->virt = agent->virt;
+    prepare->net = agent->net;
+    prepare->conf = conf_ref(agent->conf);
+    prepare->instance_uuid = text_dup(m->instance_uuid);
+    prepare->migration_uuid = text_dup(m->uuid);
+    prepare->source_uri = text_dup(migrate_data_computed_source_uri(m->data));
+    prepare->own_directory = !migrate_data_is_shared_instance_path(m->data);
+    prepare->disk_info = json_copy(m->disk_info);
+    (void)ports_of_destination(m->instance, m->data, &prepare->ports, &prepare->ports_error);
+    job.aux = prepare;
+    migration_submit(m, &job, false, true);
+}
+
+static void ready_journaled(struct migration_job *job)
+{
+    struct migration *m = job->migration;
+
+    if (job->result < 0)
+        log_err(LOG_LEVEL_ERROR, &job->e, "migration %s", m->uuid);
+    cloud_event_finish(m->agent->cloud, m->context, m->instance_uuid, "compute_pre_live_migration",
+                       NULL);
+    if (m->request) {
+        rpc_reply(m->request, migrate_data_to_json(m->data));
+        m->request = NULL;
+    }
+}
+
+void destination_ready(struct migration *m)
+{
+    struct migration_job job = {.name = "journal", .done = ready_journaled};
+
+    migration_set_status(m, "prepared");
+    migration_submit(m, &job, false, true);
+}
+
+/* ---- arrival ---- */
+
+void destination_arrived(struct migration *m)
+{
+    migration_set_status(m, "running");
+    log_info("migration %s: instance %s runs here now", m->uuid, m->instance_uuid);
+}
+
+struct settle {
+    struct virt *virt;
+    struct conf *conf;
+    char *uuid;
+    bool paused_is_right, own_directory;
+};
+
+static void settle_release(struct migration_job *job)
+{
+    struct settle *settle = job->aux;
+
+    conf_unref(settle->conf);
+    free(settle->uuid);
+    free(settle);
+}
+
+/* The word that the source deletes its disks on: read back from libvirt, now. */
+static int settle_run(struct migration_job *job, struct err *e)
+{
+    struct settle *settle = job->aux;
+    enum virt_state state = VIRT_STATE_NONE;
+
+    if (virt_guest_state(settle->virt, settle->uuid, &state, e) < 0)
+        return -1;
+    if (state != VIRT_STATE_RUNNING && !(state == VIRT_STATE_PAUSED && settle->paused_is_right))
+        return err_set(e, ERR_INSTANCE_STATE, "instance %s does not run here: it is %s",
+                       settle->uuid, virt_state_name(state));
+    return settle->own_directory ? virt_storage_settle(settle->conf, settle->uuid, e) : 0;
+}
+
+static struct settle *settle_new(struct agent *agent, const struct instance *instance,
+                                 bool own_directory)
+{
+    struct settle *settle = NEW(struct settle);
+
+    settle->virt = agent->virt;
+    settle->conf = conf_ref(agent->conf);
+    settle->uuid = text_dup(instance_uuid(instance));
+    settle->paused_is_right = instance_power_state(instance) == 3;
+    settle->own_directory = own_directory;
+    return settle;
+}
+
+static void save_instance(struct migration *m)
+{
+    instance_set_host(m->instance, m->agent->host);
+    instance_set_node(m->instance, m->agent->host);
+    instance_set_task_state(m->instance, NULL);
+    instance_set_progress(m->instance, 0);
+    cloud_instance_save(m->agent->cloud, m->context, m->instance, "migrating", NULL, NULL);
+}
+
+static void settled(struct migration_job *job)
+{
+    struct migration *m = job->migration;
+
+    if (job->result == 0)
+        save_instance(m);
+    if (m->request && job->result == 0)
+        rpc_reply(m->request, NULL);
+    else if (m->request)
+        rpc_fail(m->request, &job->e);
+    m->request = NULL;
+    if (job->result < 0)
+        log_err(LOG_LEVEL_WARNING, &job->e, "migration %s", m->uuid);
+    machine_event(m, job->result < 0 ? MACHINE_EVENT_SETTLE_FAILED : MACHINE_EVENT_SETTLED);
+}
+
+void destination_settle(struct migration *m)
+{
+    struct migration_job job = {
+        .name = "settle", .run = settle_run, .done = settled, .release = settle_release};
+
+    job.aux = settle_new(m->agent, m->instance, !migrate_data_is_shared_instance_path(m->data));
+    migration_submit(m, &job, false, false);
+}
+
+/* ---- taking back ---- */
+
+struct back {
+    struct saver saver;
+    struct undo *undo;
+    struct virt *virt;
+    char *uuid;
+};
+
+static void back_release(struct migration_job *job)
+{
+    struct back *back = job->aux;
+
+    undo_free(back->undo);
+    saver_clear(&back->saver);
+    free(back->uuid);
+    free(back);
+}
+
+static int back_run(struct migration_job *job, struct err *e)
+{
+    struct back *back = job->aux;
+
+    if (virt_guest_destroy_incoming(back->virt, back->uuid, e) < 0)
+        return -1; /* it runs, or libvirt is away: its disks stay */
+    return undo_run(back->undo, e);
+}
+
+static void back_done(struct migration_job *job)
+{
+    struct migration *m = job->migration;
+    struct back *back = job->aux;
+
+    take_undo(m, back->undo);
+    if (job->result < 0) {
+        migration_fail(m, &job->e);
+        log_err(LOG_LEVEL_ERROR, &job->e, "migration %s: taking back on %s", m->uuid,
+                m->destination_host);
+    }
+    refuse_request(m);
+    machine_event(m, job->result < 0 ? MACHINE_EVENT_ROLLBACK_FAILED : MACHINE_EVENT_ROLLED_BACK);
+}
+
+void destination_roll_back(struct migration *m)
+{
+    struct back *back = NEW(struct back);
+    struct migration_job job = {.name = "take back",
+                                .run = back_run,
+                                .done = back_done,
+                                .release = back_release,
+                                .aux = back};
+
+    net_disarm(m->armed);
+    m->armed = NULL;
+    saver_fill(&back->saver, m);
+    back->undo = undo_of(m, &back->saver);
+    back->virt = m->agent->virt;
+    back->uuid = text_dup(m->instance_uuid);
+    migration_submit(m, &job, false, true);
+}
+
+/* ---- the end ---- */
+
+static int forget_run(struct migration_job *job, struct err *e)
+{
+    return journal_remove(job->journal, job->uuid, job->role, e);
+}
+
+static void linger_over(void *aux)
+{
+    migration_forget(aux);
+}
+
+static void forgotten(struct migration_job *job)
+{
+    struct migration *m = job->migration;
+
+    if (job->result < 0)
+        log_err(LOG_LEVEL_ERROR, &job->e, "migration %s: its journal record stays", job->uuid);
+    m->wait_timer = loop_timer_new(m->agent->loop, "linger", linger_over, m);
+    loop_timer_arm(m->wait_timer, m->state == MACHINE_DESTINATION_COMPLETED ? LINGER_US : 0);
+}
+
+void destination_end(struct migration *m)
+{
+    struct migration_job job = {.name = "forget", .run = forget_run, .done = forgotten};
+
+    if (m->agent->switchover)
+        switchover_forget(m->agent->switchover, m->uuid);
+    loop_timer_free(m->wait_timer);
+    m->wait_timer = NULL;
+    if (m->state == MACHINE_DESTINATION_COMPLETED && m->armed)
+        net_announce(m->armed);
+    migration_set_status(m, machine_state_text(m->state));
+    migration_submit(m, &job, false, false);
+}
+
+void destination_park(struct migration *m)
+{
+    log_error(
+        "migration %s of %s: what was made here could not be taken back (%s); it is kept until "
+        "the source asks again or an operator looks",
+        m->uuid, m->instance_uuid, m->message ? m->message : "no reason given");
+    migration_set_status(m, "error");
+}
+
+/* ---- from the source, after the move or instead of it ---- */
+
+/* Without a migration in memory (a restart in between, a repetition): the facts of the host decide. */
+struct stray {
+    struct agent *agent;
+    struct rpc_request *request;
+    struct settle *settle;
+    bool remove;
+    int result;
+    struct err e;
+};
+
+static void stray_run(void *aux)
+{
+    struct stray *stray = aux;
+    struct migration_job job = {.aux = stray->settle};
+    enum virt_state state = VIRT_STATE_NONE;
+
+    if (!stray->remove) {
+        stray->result = settle_run(&job, &stray->e);
+        return;
+    }
+    stray->result = virt_guest_state(stray->settle->virt, stray->settle->uuid, &state, &stray->e);
+    /* a marked leftover of no domain is removed; anything else is left alone */
+    if (stray->result == 0 && state == VIRT_STATE_NONE)
+        stray->result = virt_storage_check_directory(stray->settle->conf, stray->settle->uuid,
+                                                     false, &stray->e);
+}
+
+static void stray_done(void *aux, enum work_end end)
+{
+    struct stray *stray = aux;
+
+    if (end != WORK_DONE)
+        rpc_request_free(stray->request);
+    else if (stray->result < 0)
+        rpc_fail(stray->request, &stray->e);
+    else
+        rpc_reply(stray->request, NULL);
+    stray->request = NULL;
+}
+
+static void stray_release(void *aux)
+{
+    struct stray *stray = aux;
+    struct migration_job job = {.aux = stray->settle};
+
+    settle_release(&job);
+    free(stray);
+}
+
+static void handle_stray(struct agent *agent, struct rpc_request *request,
+                         const struct instance *instance, bool remove_leftover, bool own_directory)
+{
+    struct stray *stray = NEW(struct stray);
+    struct work work = {.name = "stray",
+                        .run = stray_run,
+                        .done = stray_done,
+                        .release = stray_release,
+                        .aux = stray};
+
+    stray->agent = agent;
+    stray->request = request;
+    stray->settle = settle_new(agent, instance, own_directory);
+    stray->remove = remove_leftover;
+    workers_submit(agent->workers, &work);
+}
+
+void destination_post(struct agent *agent, struct rpc_request *request)
+{
+    struct err e = ERR_INIT;
+    _cleanup_(instance_freep) struct instance *instance = NULL;
+
+    if (instance_from_json(rpc_request_arg(request, "instance"), &instance, &e) < 0) {
+        rpc_fail(request, &e);
+        return;
+    }
+    struct migration *m =
+        migration_find_instance(agent, MIGRATION_DESTINATION, instance_uuid(instance));
+    if (!m) {
+        handle_stray(agent, request, instance, false, true);
+        return;
+    }
+    if (m->request) { /* asked again while the first question is being answered */
+        err_set(&e, ERR_TIMEOUT, "migration %s is %s", m->uuid, machine_state_text(m->state));
+        rpc_fail(request, &e);
+        return;
+    }
+    if (m->state != MACHINE_DESTINATION_PREPARED && m->state != MACHINE_DESTINATION_HERE &&
+        m->state != MACHINE_DESTINATION_PARKED) {
+        err_set(&e, ERR_INSTANCE_STATE, "instance %s: migration %s is %s here", m->instance_uuid,
+                m->uuid, machine_state_text(m->state));
+        rpc_fail(request, &e);
+        return;
+    }
+    m->request = request;
+    machine_event(m, MACHINE_EVENT_POST);
+}
+
+/* The fence: a late rollback of an earlier attempt must not touch this one. */
+static bool is_of_migration(const struct migration *m, struct rpc_request *request)
+{
+    _cleanup_(migrate_data_freep) struct migrate_data *data = NULL;
+
+    if (migrate_data_from_json(rpc_request_arg(request, "migrate_data"), &data, NULL) < 0)
+        return false;
+    const char *uuid = migrate_data_migration_uuid(data);
+    return !uuid || !m->record || text_equal(uuid, m->uuid);
+}
+
+void destination_rollback(struct agent *agent, struct rpc_request *request)
+{
+    struct err e = ERR_INIT;
+    _cleanup_(instance_freep) struct instance *instance = NULL;
+
+    if (instance_from_json(rpc_request_arg(request, "instance"), &instance, &e) < 0) {
+        rpc_fail(request, &e);
+        return;
+    }
+    struct migration *m =
+        migration_find_instance(agent, MIGRATION_DESTINATION, instance_uuid(instance));
+    if (!m) {
+        handle_stray(agent, request, instance, true, true);
+        return;
+    }
+    if (!is_of_migration(m, request)) {
+        log_warning("a rollback of another migration of instance %s came while %s is %s; left out",
+                    m->instance_uuid, m->uuid, machine_state_text(m->state));
+        rpc_request_free(request);
+        return;
+    }
+    rpc_request_free(request);
+    if (m->state == MACHINE_DESTINATION_SETTLING) {
+        log_warning(
+            "migration %s: a rollback came while the source's last word is settled; left out",
+            m->uuid);
+        return;
+    }
+    if (!err_is_set(&m->failure)) {
+        err_set(&e, ERR_MIGRATION, "the source took the migration back");
+        migration_fail(m, &e);
+    }
+    machine_event(m, MACHINE_EVENT_ROLLBACK);
+}

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The rows of rpc/methods.def.h meet their handlers. A request here has passed the method table. */
+#include "agent/agent.h"
+
+#include "agent/check.h"
+#include "agent/commands.h"
+#include "agent/migration.h"
+#include "lib/json.h"
+#include "lib/log.h"
+
+LOG_MODULE(endpoints);
+
+typedef void (*endpoint)(struct agent *agent, struct rpc_request *request);
+
+/* Ends a cast that acts at once: its failure is logged by rpc_fail(). */
+static void end(struct rpc_request *request, int result, const struct err *e)
+{
+    if (result < 0)
+        rpc_fail(request, e);
+    else
+        rpc_reply(request, NULL);
+}
+
+static int need_source(struct agent *agent, struct rpc_request *request, struct migration **out,
+                       struct err *e)
+{
+    _cleanup_(instance_freep) struct instance *instance = NULL;
+
+    if (instance_from_json(rpc_request_arg(request, "instance"), &instance, e) < 0)
+        return -1;
+    *out = migration_find_instance(agent, MIGRATION_SOURCE, instance_uuid(instance));
+    if (!*out)
+        return err_set(e, ERR_NO_MIGRATION, "instance %s is not being migrated from %s",
+                       instance_uuid(instance), agent->host);
+    return 0;
+}
+
+static void endpoint_live_migration_abort(struct agent *agent, struct rpc_request *request)
+{
+    struct err e = ERR_INIT;
+    struct migration *m = NULL;
+    int64_t id = json_object_get_int64(rpc_request_arg(request, "migration_id"));
+    int result = need_source(agent, request, &m, &e);
+
+    if (result == 0 && m->id != id)
+        result =
+            err_set(&e, ERR_NO_MIGRATION, "instance %s is in migration %lld, not in migration %lld",
+                    m->instance_uuid, (long long)m->id, (long long)id);
+    if (result == 0)
+        result = source_abort(m, &e);
+    end(request, result, &e);
+}
+
+static void endpoint_live_migration_force_complete(struct agent *agent, struct rpc_request *request)
+{
+    struct err e = ERR_INIT;
+    struct migration *m = NULL;
+    int result = need_source(agent, request, &m, &e);
+
+    if (result == 0)
+        result = source_force_complete(m, &e);
+    end(request, result, &e);
+}
+
+/* There are no claims without a resource tracker: nothing is held, nothing is to be dropped. */
+static void endpoint_drop_move_claim_at_destination(struct agent *agent,
+                                                    struct rpc_request *request)
+{
+    (void)agent;
+    rpc_reply(request, NULL);
+}
+
+/* No volume was connected here, as pre_live_migration refuses guests with volumes: idempotent success. */
+static void endpoint_remove_volume_connection(struct agent *agent, struct rpc_request *request)
+{
+    (void)agent;
+    rpc_reply(request, NULL);
+}
+
+static void take_event(struct agent *agent, struct json_object *primitive)
+{
+    _cleanup_(external_event_freep) struct external_event *event = NULL;
+    struct err e = ERR_INIT;
+
+    if (external_event_from_json(primitive, &event, &e) < 0) {
+        log_err(LOG_LEVEL_WARNING, &e, "external event");
+        return;
+    }
+    const char *uuid = external_event_instance_uuid(event);
+    struct migration *m = migration_find_instance(agent, MIGRATION_SOURCE, uuid);
+    if (m && text_equal(external_event_name(event), "network-vif-plugged") &&
+        external_event_tag(event))
+        source_port_plugged(m, external_event_tag(event));
+    else
+        log_info("external event %s (%s) of instance %s: nobody waits for it",
+                 external_event_name(event),
+                 external_event_tag(event) ? external_event_tag(event) : "-", uuid);
+}
+
+static void endpoint_external_instance_event(struct agent *agent, struct rpc_request *request)
+{
+    struct json_object *events = rpc_request_arg(request, "events");
+
+    for (size_t i = 0; i < json_object_array_length(events); i++)
+        take_event(agent, json_object_array_get_idx(events, i));
+    rpc_reply(request, NULL);
+}
+
+static void endpoint_ping(struct agent *agent, struct rpc_request *request)
+{
+    struct json_object *result = json_object_new_object();
+
+    (void)agent;
+    json_add_string(result, "service", "compute");
+    json_add(result, "arg", json_copy(rpc_request_arg(request, "arg")));
+    rpc_reply(request, result);
+}
+
+static void endpoint_get_backdoor_port(struct agent *agent, struct rpc_request *request)
+{
+    (void)agent;
+    rpc_reply(request, NULL);
+}
+
+static void control_ended(void *aux, struct json_object *result, const struct err *failure)
+{
+    struct rpc_request *request = aux;
+
+    if (failure)
+        rpc_fail(request, failure);
+    else
+        rpc_reply(request, json_object_get(result));
+}
+
+static void endpoint_control(struct agent *agent, struct rpc_request *request)
+{
+    commands_run(agent, json_object_get_string(rpc_request_arg(request, "command")),
+                 rpc_request_arg(request, "args"), control_ended, request);
+}
+
+static const endpoint endpoints[RPC_METHOD_COUNT] = {
+    [RPC_METHOD_check_can_live_migrate_destination] = check_destination,
+    [RPC_METHOD_check_can_live_migrate_source] = check_source,
+    [RPC_METHOD_pre_live_migration] = destination_accept,
+    [RPC_METHOD_live_migration] = source_accept,
+    [RPC_METHOD_post_live_migration_at_destination] = destination_post,
+    [RPC_METHOD_rollback_live_migration_at_destination] = destination_rollback,
+    [RPC_METHOD_drop_move_claim_at_destination] = endpoint_drop_move_claim_at_destination,
+    [RPC_METHOD_remove_volume_connection] = endpoint_remove_volume_connection,
+    [RPC_METHOD_live_migration_force_complete] = endpoint_live_migration_force_complete,
+    [RPC_METHOD_live_migration_abort] = endpoint_live_migration_abort,
+    [RPC_METHOD_external_instance_event] = endpoint_external_instance_event,
+    [RPC_METHOD_check_instance_shared_storage] = check_shared_storage,
+    [RPC_METHOD_ping] = endpoint_ping,
+    [RPC_METHOD_get_backdoor_port] = endpoint_get_backdoor_port,
+    [RPC_METHOD_control] = endpoint_control,
+};
+
+void agent_rpc_request(void *aux, struct rpc_request *request)
+{
+    struct agent *agent = aux;
+    enum rpc_method_id method = rpc_request_method(request);
+    struct json_object *instance = rpc_request_arg(request, "instance");
+    _cleanup_(log_scope_end) struct log_scope scope =
+        log_scope_begin(rpc_request_id(request),
+                        json_get_string(json_get(instance, "nova_object.data"), "uuid", NULL));
+
+    log_debug("%s", rpc_method_name(method));
+    endpoints[method](agent, request);
+}

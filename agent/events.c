@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the rooms tell the agent: libvirt's events, the direct line, the bus. */
+#include "agent/migration.h"
+
+#include "lib/clock.h"
+#include "lib/log.h"
+#include "lib/metrics.h"
+
+LOG_MODULE(events);
+
+void agent_virt_connection(void *aux, bool up, const char *why)
+{
+    (void)aux;
+    if (up)
+        log_info("libvirt is connected");
+    else
+        log_warning("libvirt is away: %s", why ? why : "no reason given");
+}
+
+/* ---- the source ---- */
+
+/* The pause: first of all the destination hears of it, everything else can wait. */
+static void source_paused(struct migration *m, int64_t at_us)
+{
+    if (m->peer)
+        switchover_peer_send(m->peer, SWITCHOVER_PAUSED);
+    m->switching = true;
+    m->progress.paused_us = at_us;
+    log_debug("migration %s: the guest stopped for the switch-over", m->uuid);
+}
+
+static void source_resumed(struct migration *m, int64_t at_us)
+{
+    if (!m->switching)
+        return;
+    m->switching = false;
+    m->progress.resumed_us = at_us;
+    if (m->peer)
+        switchover_peer_send(m->peer, SWITCHOVER_REVERTED);
+    if (m->armed)
+        net_announce(m->armed);
+    migration_note(m, "the switch-over failed, the guest runs on %s again", m->source_host);
+}
+
+static void source_event(struct migration *m, enum virt_event event, int64_t at_us)
+{
+    switch (event) {
+    case VIRT_EVENT_PAUSED_MIGRATION:
+        source_paused(m, at_us);
+        return;
+    case VIRT_EVENT_PAUSED_POSTCOPY:
+        m->post_copy_running = true;
+        source_paused(m, at_us);
+        m->switching = false; /* pages are still sent: the figures go on */
+        return;
+    case VIRT_EVENT_RESUMED:
+    case VIRT_EVENT_RESUMED_MIGRATION:
+        source_resumed(m, at_us);
+        return;
+    case VIRT_EVENT_POSTCOPY_FAILED:
+        migration_note(m, "post-copy lost its connection; the guest waits on %s",
+                       m->destination_host);
+        return;
+    default:
+        return;
+    }
+}
+
+/* ---- the destination ---- */
+
+static void destination_event(struct migration *m, enum virt_event event, int64_t at_us)
+{
+    if (event != VIRT_EVENT_RESUMED_MIGRATION && event != VIRT_EVENT_RESUMED_POSTCOPY)
+        return;
+    m->progress.resumed_us = at_us;
+    /* again: for a Python source this is the first, for ours it repairs what came too early */
+    if (m->armed)
+        m->progress.announced = (int)net_announce(m->armed);
+    machine_event(m, MACHINE_EVENT_ARRIVED);
+}
+
+void agent_virt_event(void *aux, const char *uuid, enum virt_event event, int64_t at_us)
+{
+    struct agent *agent = aux;
+    struct migration *m;
+
+    if ((m = migration_find_instance(agent, MIGRATION_SOURCE, uuid)))
+        source_event(m, event, at_us);
+    if ((m = migration_find_instance(agent, MIGRATION_DESTINATION, uuid)))
+        destination_event(m, event, at_us);
+    log_debug("libvirt: %s %s", uuid, virt_event_name(event));
+}
+
+void agent_virt_iteration(void *aux, const char *uuid, int iteration, int64_t at_us)
+{
+    struct agent *agent = aux;
+    struct migration *m = migration_find_instance(agent, MIGRATION_SOURCE, uuid);
+
+    (void)at_us;
+    if (m)
+        m->progress.job.iteration = iteration;
+}
+
+void agent_virt_job_completed(void *aux, const char *uuid, const struct virt_job *job,
+                              int64_t at_us)
+{
+    struct agent *agent = aux;
+    struct migration *m = migration_find_instance(agent, MIGRATION_SOURCE, uuid);
+
+    if (!m || !job->completed)
+        return;
+    m->progress.ended_us = at_us;
+    monitor_completed(m, job);
+}
+
+void agent_switchover_signal(void *aux, const char *migration_uuid, enum switchover_signal signal,
+                             int64_t at_us)
+{
+    struct agent *agent = aux;
+    struct migration *m = migration_find(agent, MIGRATION_DESTINATION, migration_uuid);
+
+    if (!m || machine_state_is_final(m->state))
+        return;
+    if (signal == SWITCHOVER_REVERTED) {
+        log_warning("migration %s: the guest runs on %s again", m->uuid, m->source_host);
+        return;
+    }
+    m->progress.paused_us = at_us;
+    if (m->armed)
+        m->progress.announced = (int)net_announce(m->armed);
+    log_debug("migration %s: the source paused the guest; %d port(s) announced %lld us later",
+              m->uuid, m->progress.announced, (long long)(clock_monotonic_us() - at_us));
+}
+
+void agent_rpc_state(void *aux, bool up, const char *why)
+{
+    (void)aux;
+    if (up)
+        log_info("the message bus is connected");
+    else
+        log_warning("the message bus is away: %s", why ? why : "no reason given");
+}

@@ -1,0 +1,430 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The monitor of a running source migration: samples on a timer, asks the policy, acts on libvirt, writes
+ * the period's line. Samples and tuning are jobs on workers, at most one sample at a time, so a libvirt
+ * that hangs costs one worker and never the loop. From the guest's pause to the outcome the monitor is
+ * silent: a query would share QEMU's monitor with the switch-over (migration-floor, lever 2).
+ */
+#include "agent/migration.h"
+
+#include "lib/clock.h"
+#include "lib/json.h"
+#include "lib/log.h"
+
+LOG_MODULE(monitor);
+
+enum { SAMPLE_PERIOD_US = 500000 };
+
+/* ---- acting on libvirt ---- */
+
+enum tuning { TUNE_DOWNTIME, TUNE_BANDWIDTH, TUNE_POST_COPY, TUNE_ABORT, TUNE_FORCE };
+
+struct tune {
+    struct virt *virt;
+    char *uuid;
+    enum tuning what;
+    int64_t value;
+};
+
+static void tune_release(struct migration_job *job)
+{
+    struct tune *tune = job->aux;
+
+    free(tune->uuid);
+    free(tune);
+}
+
+static int tune_run(struct migration_job *job, struct err *e)
+{
+    struct tune *tune = job->aux;
+
+    switch (tune->what) {
+    case TUNE_DOWNTIME:
+        return virt_migration_set_downtime(tune->virt, tune->uuid, tune->value, e);
+    case TUNE_BANDWIDTH:
+        return virt_migration_set_bandwidth(tune->virt, tune->uuid, tune->value, e);
+    case TUNE_POST_COPY:
+        return virt_migration_start_post_copy(tune->virt, tune->uuid, e);
+    case TUNE_ABORT:
+        return virt_migration_abort(tune->virt, tune->uuid, e);
+    case TUNE_FORCE:
+        /* a paused guest must not wait behind the bandwidth limit: what is left goes at full speed */
+        if (virt_migration_set_bandwidth(tune->virt, tune->uuid, 0, NULL) < 0)
+            log_warning("instance %s: the bandwidth limit could not be lifted", tune->uuid);
+        return virt_guest_suspend(tune->virt, tune->uuid, e);
+    }
+    return 0;
+}
+
+static void tuned(struct migration_job *job)
+{
+    struct migration *m = job->migration;
+    struct tune *tune = job->aux;
+
+    if (job->result == 0) {
+        if (tune->what == TUNE_POST_COPY) {
+            m->post_copy_running = true;
+            migration_set_status(m, "running (post-copy)");
+        }
+        return;
+    }
+    log_err(LOG_LEVEL_WARNING, &job->e, "migration %s: %s", m->uuid, job->name);
+    if (tune->what == TUNE_FORCE)
+        m->suspended_by_us = false;
+}
+
+static void tune(struct migration *m, enum tuning what, int64_t value, const char *name)
+{
+    struct tune *t = NEW(struct tune);
+    struct migration_job job = {
+        .name = name, .run = tune_run, .done = tuned, .release = tune_release, .aux = t};
+
+    t->virt = m->agent->virt;
+    t->uuid = text_dup(m->instance_uuid);
+    t->what = what;
+    t->value = value;
+    migration_submit(m, &job, false, false);
+}
+
+/* ---- what operators and the policy may do ---- */
+
+static bool is_running(const struct migration *m)
+{
+    return m->state == MACHINE_SOURCE_RUNNING || m->state == MACHINE_SOURCE_OBSERVING;
+}
+
+int source_abort(struct migration *m, struct err *e)
+{
+    switch (m->state) {
+    case MACHINE_SOURCE_QUEUED:
+    case MACHINE_SOURCE_PREPARING:
+    case MACHINE_SOURCE_WAITING_VIFS:
+    case MACHINE_SOURCE_STARTING:
+        break;
+    case MACHINE_SOURCE_RUNNING:
+    case MACHINE_SOURCE_OBSERVING:
+        if (m->post_copy_running)
+            return err_set(e, ERR_MIGRATION_STATE,
+                           "migration %s is in post-copy: the guest runs on %s already and cannot "
+                           "be called back",
+                           m->uuid, m->destination_host);
+        break;
+    default:
+        return err_set(e, ERR_MIGRATION_STATE,
+                       "migration %s is %s; only a queued, preparing or running one can be aborted",
+                       m->uuid, machine_state_text(m->state));
+    }
+    machine_event(m, MACHINE_EVENT_ABORT);
+    return 0;
+}
+
+void source_note_abort(struct migration *m)
+{
+    m->abort_requested = true;
+    migration_note(m, "abort asked for while %s", machine_state_text(m->state));
+}
+
+void source_abort_running(struct migration *m)
+{
+    if (!m->abort_requested)
+        migration_note(m, "abort asked for");
+    m->abort_requested = true;
+    tune(m, TUNE_ABORT, 0, "abort");
+}
+
+static void start_post_copy(struct migration *m, const char *why)
+{
+    migration_note(m, "switched to post-copy: %s", why);
+    tune(m, TUNE_POST_COPY, 0, "switch to post-copy");
+}
+
+static void force(struct migration *m, const char *why)
+{
+    if (m->post_copy_possible && m->settings.post_copy) {
+        start_post_copy(m, why);
+        return;
+    }
+    migration_note(m, "the guest is paused until it has moved: %s", why);
+    m->suspended_by_us = true;
+    tune(m, TUNE_FORCE, 0, "force to complete");
+}
+
+int source_force_complete(struct migration *m, struct err *e)
+{
+    if (!is_running(m))
+        return err_set(e, ERR_MIGRATION_STATE,
+                       "migration %s is %s; only a running one can be forced to complete", m->uuid,
+                       machine_state_text(m->state));
+    if (m->post_copy_running || m->policy.forced)
+        return err_set(e, ERR_MIGRATION_STATE, "migration %s is being completed by force already",
+                       m->uuid);
+    m->policy.forced = true;
+    force(m, "asked for");
+    return 0;
+}
+
+static int check_change(const struct migration *m, const struct settings *fresh, struct err *e)
+{
+    if (!is_running(m))
+        return 0;
+    if (fresh->auto_converge != m->settings.auto_converge)
+        return err_set(e, ERR_MIGRATION_STATE,
+                       "auto_converge of migration %s is %s and libvirt fixes it at the start; "
+                       "abort and start again, or use another setting",
+                       m->uuid, m->settings.auto_converge ? "on" : "off");
+    if (fresh->post_copy && !m->post_copy_possible)
+        return err_set(e, ERR_MIGRATION_STATE,
+                       "post_copy of migration %s was off when it started, and libvirt cannot turn "
+                       "it on later; abort and start again",
+                       m->uuid);
+    return 0;
+}
+
+int source_change_settings(struct migration *m, struct json_object *changes, struct err *e)
+{
+    struct settings fresh = m->settings;
+
+    if (m->role != MIGRATION_SOURCE || machine_state_is_final(m->state))
+        return err_set(e, ERR_MIGRATION_STATE,
+                       "migration %s is %s here; settings are changed at the source while it lasts",
+                       m->uuid, machine_state_text(m->state));
+    if (settings_change(m->agent->conf, &fresh, changes, e) < 0 || check_change(m, &fresh, e) < 0)
+        return -1;
+    bool bandwidth = fresh.bandwidth_mib != m->settings.bandwidth_mib;
+    _cleanup_(str_freep) char *text = json_text(changes);
+    m->settings = fresh;
+    migration_note(m, "settings changed: %s", text);
+    if (is_running(m)) {
+        if (bandwidth)
+            tune(m, TUNE_BANDWIDTH, fresh.bandwidth_mib, "set the bandwidth");
+        monitor_limits_changed(m);
+    }
+    return 0;
+}
+
+/* ---- deciding ---- */
+
+static struct policy_sample to_sample(const struct migration *m, const struct virt_job *job)
+{
+    return (struct policy_sample){
+        .elapsed_us = clock_monotonic_us() - m->progress.started_us,
+        .memory_remaining = job->memory_remaining,
+        .memory_processed = job->memory_processed,
+        .disk_remaining = job->disk_remaining,
+        .disk_processed = job->disk_processed,
+        .memory_bps = job->memory_bps,
+        .dirty_rate = job->dirty_rate,
+        .iteration = job->iteration,
+        .downtime_ms = job->downtime_ms,
+    };
+}
+
+static void act(struct migration *m, const struct policy_decision *decision)
+{
+    switch (decision->action) {
+    case POLICY_NOTHING:
+        return;
+    case POLICY_SET_DOWNTIME:
+        log_debug("migration %s: downtime limit %lld ms (%s)", m->uuid,
+                  (long long)decision->downtime_ms, decision->why);
+        m->progress.downtime_limit_ms = decision->downtime_ms;
+        tune(m, TUNE_DOWNTIME, decision->downtime_ms, "set the downtime limit");
+        return;
+    case POLICY_START_POST_COPY:
+        start_post_copy(m, decision->why);
+        return;
+    case POLICY_ABORT_NOW: {
+        struct err e = ERR_INIT;
+        err_set(&e, ERR_MIGRATION, "not complete after %lld s (live_migration_completion_timeout)",
+                (long long)((clock_monotonic_us() - m->progress.started_us) / USEC_PER_SEC));
+        migration_fail(m, &e);
+        migration_note(m, "aborted: %s", decision->why);
+        machine_event(m, MACHINE_EVENT_ABORT);
+        return;
+    }
+    case POLICY_FORCE_NOW:
+        force(m, decision->why);
+        return;
+    }
+}
+
+static void decide(struct migration *m)
+{
+    struct policy_limits limits = settings_limits(&m->settings, m->agent->conf);
+    struct policy_sample sample = to_sample(m, &m->progress.job);
+
+    limits.post_copy = limits.post_copy && m->post_copy_possible;
+    for (int i = 0; i < 4 && is_running(m); i++) {
+        struct policy_decision decision = policy_step(&m->policy, &limits, &sample);
+        if (decision.action == POLICY_NOTHING)
+            break;
+        act(m, &decision);
+    }
+    m->progress.throughput = m->policy.throughput;
+    m->progress.expected_downtime_ms = policy_expected_downtime_ms(&m->policy, &sample);
+    m->progress.time_left_s = policy_time_left_s(&m->policy, &limits, &sample);
+}
+
+/* ---- sampling ---- */
+
+struct sample {
+    struct virt *virt;
+    char *uuid;
+    struct virt_job job;
+};
+
+static void sample_release(struct migration_job *job)
+{
+    struct sample *sample = job->aux;
+
+    job->migration->sample_outstanding = false;
+    free(sample->uuid);
+    free(sample);
+}
+
+static int sample_run(struct migration_job *job, struct err *e)
+{
+    struct sample *sample = job->aux;
+
+    return virt_migration_sample(sample->virt, sample->uuid, &sample->job, e);
+}
+
+static void sampled(struct migration_job *job)
+{
+    struct migration *m = job->migration;
+    struct sample *sample = job->aux;
+
+    if (job->result < 0) {
+        log_debug("migration %s: no sample: %s", m->uuid, job->e.text);
+        return;
+    }
+    if (!is_running(m) || !sample->job.active)
+        return;
+    m->progress.job = sample->job;
+    m->progress.has_job = true;
+    decide(m);
+    migration_save_counters(m);
+}
+
+static void tick(void *aux)
+{
+    struct migration *m = aux;
+
+    loop_timer_arm(m->monitor_timer, SAMPLE_PERIOD_US);
+    if (m->sample_outstanding || m->switching)
+        return;
+    struct sample *sample = NEW(struct sample);
+    struct migration_job job = {.name = "sample",
+                                .run = sample_run,
+                                .done = sampled,
+                                .release = sample_release,
+                                .aux = sample};
+    m->sample_outstanding = true;
+    sample->virt = m->agent->virt;
+    sample->uuid = text_dup(m->instance_uuid);
+    migration_submit(m, &job, false, false);
+}
+
+/* ---- the period's line ---- */
+
+static double percent(int64_t part, int64_t total)
+{
+    return total > 0 ? 100.0 * (double)part / (double)total : 0.0;
+}
+
+static void format_optional(int64_t value, const char *unit, char *out, size_t size)
+{
+    if (value < 0)
+        snprintf(out, size, "unknown");
+    else
+        snprintf(out, size, "%lld %s", (long long)value, unit);
+}
+
+static void write_line(void *aux)
+{
+    struct migration *m = aux;
+    const struct migration_progress *p = &m->progress;
+    const struct virt_job *j = &p->job;
+    char rate[32], dirty[32], downtime[32], left[32];
+
+    loop_timer_arm(m->log_timer,
+                   conf_int(m->agent->conf, CONF_libvirt_live_migration_log_period) * USEC_PER_SEC);
+    if (!p->has_job)
+        return;
+    _cleanup_(log_scope_end) struct log_scope scope =
+        log_scope_begin(json_get_string(m->context, "request_id", NULL), m->instance_uuid);
+    text_bytes(p->throughput, rate, sizeof(rate));
+    text_bytes((double)j->dirty_rate, dirty, sizeof(dirty));
+    format_optional(p->expected_downtime_ms, "ms", downtime, sizeof(downtime));
+    format_optional(p->time_left_s, "s", left, sizeof(left));
+    log_info("migration %s running for %lld s: memory %.0f%% left (%lld of %lld bytes), "
+             "disk %.0f%% left (%lld of %lld bytes), throughput %s/s, dirty rate %s/s, "
+             "iteration %d, throttle %d%%, expected downtime %s, limit %lld ms, time left %s",
+             m->uuid, (long long)((clock_monotonic_us() - p->started_us) / USEC_PER_SEC),
+             percent(j->memory_remaining, j->memory_total), (long long)j->memory_remaining,
+             (long long)j->memory_total, percent(j->disk_remaining, j->disk_total),
+             (long long)j->disk_remaining, (long long)j->disk_total, rate, dirty, j->iteration,
+             j->throttle_percent, downtime, (long long)p->downtime_limit_ms, left);
+}
+
+/* ---- from and to ---- */
+
+static double data_gib(const struct migration *m)
+{
+    int64_t sizes[64];
+    unsigned count = 0;
+    char **copied = m->block_migration && m->guest ? virt_guest_disks_to_copy(m->guest) : NULL;
+
+    for (size_t i = 0; copied && m->guest && i < m->guest->disk_count; i++) {
+        for (size_t k = 0; copied[k] && count < ARRAY_LEN(sizes); k++)
+            if (text_equal(copied[k], m->guest->disks[i].target))
+                sizes[count++] = m->guest->disks[i].allocated;
+    }
+    text_vector_free(copied);
+    int64_t memory_mb = instance_flavor_memory_mb(m->instance);
+    if (memory_mb == 0 && m->guest)
+        memory_mb = m->guest->memory_kib / 1024;
+    return policy_data_gib(memory_mb, sizes, count);
+}
+
+void monitor_start(struct migration *m)
+{
+    if (m->monitor_timer)
+        return;
+    if (m->progress.started_us == 0)
+        m->progress.started_us = clock_monotonic_us();
+    m->policy = (struct policy){.data_gib = data_gib(m)};
+    m->monitor_timer = loop_timer_new(m->agent->loop, "monitor", tick, m);
+    m->log_timer = loop_timer_new(m->agent->loop, "period line", write_line, m);
+    loop_timer_arm(m->monitor_timer, SAMPLE_PERIOD_US / 5);
+    loop_timer_arm(m->log_timer,
+                   conf_int(m->agent->conf, CONF_libvirt_live_migration_log_period) * USEC_PER_SEC);
+}
+
+void monitor_stop(struct migration *m)
+{
+    loop_timer_free(m->monitor_timer);
+    loop_timer_free(m->log_timer);
+    m->monitor_timer = m->log_timer = NULL;
+}
+
+void monitor_limits_changed(struct migration *m)
+{
+    policy_limits_changed(&m->policy);
+    if (m->progress.has_job && !m->switching)
+        decide(m);
+}
+
+void monitor_completed(struct migration *m, const struct virt_job *job)
+{
+    struct migration_progress *p = &m->progress;
+
+    if (job->downtime_ms >= 0)
+        p->downtime_ms = job->downtime_ms;
+    int64_t moved = job->memory_processed + job->disk_processed;
+    if (job->elapsed_ms > 0)
+        p->average_throughput = moved * 1000 / job->elapsed_ms;
+    p->job = *job;
+    p->job.active = false;
+    p->has_job = true;
+}

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* VIFs of the control plane -> ports of the net room, here and in journal records. */
+#include "agent/migration.h"
+
+#include "lib/json.h"
+
+static char **copy_addresses(char *const *addresses)
+{
+    size_t n = text_vector_length(addresses);
+    char **copy = NEW_ARRAY(char *, n + 1);
+
+    for (size_t i = 0; i < n; i++)
+        copy[i] = text_dup(addresses[i]);
+    return copy;
+}
+
+static int port_from_vif(const struct vif *vif, const char *instance_uuid, struct net_port **out,
+                         struct err *e)
+{
+    bool ovs = text_equal(vif->type, "ovs");
+
+    if (!ovs && !text_equal(vif->type, "bridge"))
+        return err_set(e, ERR_PRECHECK,
+                       "port %s has VIF type %s; this agent wires the types bridge and ovs",
+                       vif->port_id, vif->type);
+    if (!vif->bridge)
+        return err_set(e, ERR_PRECHECK, "port %s names no bridge", vif->port_id);
+    struct net_port *port = NEW(struct net_port);
+    port->kind = ovs ? NET_KIND_OVS : NET_KIND_BRIDGE;
+    port->port_id = text_dup(ovs && vif->ovs_interface_id ? vif->ovs_interface_id : vif->port_id);
+    port->instance_uuid = text_dup(instance_uuid);
+    port->mac = text_dup(vif->mac);
+    port->addresses = copy_addresses(vif->addresses);
+    port->bridge = text_dup(vif->bridge);
+    port->physical_network = text_dup(vif->physical_network);
+    port->tap = text_dup(vif->devname);
+    port->mtu = vif->mtu;
+    port->create_tap = vif->ovs_create_tap;
+    *out = port;
+    return 0;
+}
+
+void port_list_clear(struct port_list *list)
+{
+    for (size_t i = 0; i < list->count; i++)
+        net_port_free(list->items[i]);
+    free(list->items);
+    *list = (struct port_list){0};
+}
+
+static void append(struct port_list *list, struct net_port *port)
+{
+    list->items = mem_resize(list->items, (list->count + 1) * sizeof(struct net_port *));
+    list->items[list->count++] = port;
+}
+
+/* Consumes vifs. */
+static int ports_from_vifs(struct vif_list *vifs, const char *instance_uuid, struct port_list *out,
+                           struct err *e)
+{
+    struct port_list list = {0};
+    int result = 0;
+
+    for (size_t i = 0; i < vifs->count && result == 0; i++) {
+        struct net_port *port = NULL;
+        result = port_from_vif(vifs->items[i], instance_uuid, &port, e);
+        if (result == 0)
+            append(&list, port);
+    }
+    vif_list_clear(vifs);
+    if (result < 0)
+        port_list_clear(&list);
+    else
+        *out = list;
+    return result;
+}
+
+int ports_of_destination(const struct instance *instance, const struct migrate_data *data,
+                         struct port_list *out, struct err *e)
+{
+    struct vif_list vifs = {0};
+
+    if (vif_list_of_destination(instance, data, &vifs, e) < 0)
+        return -1;
+    return ports_from_vifs(&vifs, instance_uuid(instance), out, e);
+}
+
+int ports_of_instance(const struct instance *instance, struct port_list *out, struct err *e)
+{
+    struct vif_list vifs = {0};
+
+    if (vif_list_of_instance(instance, &vifs, e) < 0)
+        return -1;
+    return ports_from_vifs(&vifs, instance_uuid(instance), out, e);
+}
+
+struct json_object *port_list_to_json(const struct port_list *list)
+{
+    struct json_object *array = json_object_new_array();
+
+    for (size_t i = 0; i < list->count; i++)
+        json_object_array_add(array, net_port_to_json(list->items[i]));
+    return array;
+}
+
+int port_list_from_json(struct json_object *array, struct port_list *out, struct err *e)
+{
+    struct port_list list = {0};
+
+    for (size_t i = 0; array && i < json_object_array_length(array); i++) {
+        struct net_port *port = NULL;
+        if (net_port_from_json(json_object_array_get_idx(array, i), &port, e) < 0) {
+            port_list_clear(&list);
+            return -1;
+        }
+        append(&list, port);
+    }
+    *out = list;
+    return 0;
+}

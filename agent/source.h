@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the source's files share among themselves; nothing for others. */
+#pragma once
+
+#include "agent/migration.h"
+
+/* agent/source_start.c: pure helpers of the start. */
+/* The destination's XML out of the source's, with what the destination answered (nova-contract 5.3). */
+int source_destination_xml(const struct instance *instance, const struct migrate_data *data,
+                           const char *xml, char **out, struct err *e);
+/* libvirt's URI of the destination and the address of the data streams (5.4). Callers free;
+ * *migrate_uri is NULL when none is to be given. */
+void source_uris(const struct conf *conf, const char *host, const char *address,
+                 char **destination_uri, char **migrate_uri);
+/* libvirt applies the limit to each disk's stream apart: the operator's limit is shared among them. */
+int64_t source_disk_bandwidth(int64_t bandwidth_mib, size_t disks);
+
+/* agent/source_end.c */
+/* libvirt's call came back, or observation told the end. */
+void source_outcome(struct migration *migration, enum virt_outcome outcome, const struct err *e);
+/* Lets the next queued migration run. */
+void source_give_up_place(struct migration *migration);

@@ -1,0 +1,533 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The source's side after libvirt's call: who has the guest, the destination's word, clean-up here or
+ * taking back. A disk of this host is removed only after the destination said that the guest runs there
+ * and that word is in the journal (promise S2); a guest that may run there is never resumed here (S1).
+ */
+#include "agent/source.h"
+
+#include <string.h>
+
+#include "lib/clock.h"
+#include "lib/json.h"
+#include "lib/log.h"
+#include "lib/metrics.h"
+#include "virt/storage.h"
+
+LOG_MODULE(source);
+
+enum {
+    OBSERVE_PERIOD_US = 1000000,
+    CONFIRM_ATTEMPTS = 20,
+    CONFIRM_PAUSE_US = 3000000,
+    ROLLBACK_CAST_S = 600,
+};
+
+/* ---- the outcome ---- */
+
+void source_outcome(struct migration *m, enum virt_outcome outcome, const struct err *e)
+{
+    /* a post-copy that failed has the guest's memory on both hosts: only the destination can tell */
+    if (outcome == VIRT_OUTCOME_FAILED && m->post_copy_running)
+        outcome = VIRT_OUTCOME_UNKNOWN;
+    if (e)
+        log_err(LOG_LEVEL_WARNING, e, "migration %s to %s", m->uuid, m->destination_host);
+    switch (outcome) {
+    case VIRT_OUTCOME_COMPLETED:
+        machine_event(m, MACHINE_EVENT_MOVED);
+        return;
+    case VIRT_OUTCOME_UNKNOWN:
+        machine_event(m, MACHINE_EVENT_UNKNOWN);
+        return;
+    case VIRT_OUTCOME_CANCELLED:
+        m->final_state = MACHINE_SOURCE_CANCELLED;
+        break;
+    case VIRT_OUTCOME_FAILED:
+        m->final_state = MACHINE_SOURCE_FAILED;
+        break;
+    }
+    migration_fail(m, e);
+    machine_event(m, MACHINE_EVENT_NOT_MOVED);
+}
+
+/* ---- observing ---- */
+
+struct look_again {
+    struct virt *virt;
+    char *uuid;
+    enum virt_state state;
+    struct virt_job job;
+    bool sampled;
+};
+
+static void look_again_release(struct migration_job *job)
+{
+    struct look_again *look = job->aux;
+
+    free(look->uuid);
+    free(look);
+}
+
+static int look_again_run(struct migration_job *job, struct err *e)
+{
+    struct look_again *look = job->aux;
+
+    if (virt_guest_state(look->virt, look->uuid, &look->state, e) < 0)
+        return -1;
+    look->sampled = (look->state == VIRT_STATE_RUNNING || look->state == VIRT_STATE_PAUSED) &&
+                    virt_migration_sample(look->virt, look->uuid, &look->job, NULL) == 0;
+    return 0;
+}
+
+static void look_again_later(struct migration *m);
+
+static void looked_again(struct migration_job *job)
+{
+    struct migration *m = job->migration;
+    struct look_again *look = job->aux;
+    struct err e = ERR_INIT;
+
+    if (m->state != MACHINE_SOURCE_OBSERVING)
+        return;
+    if (job->result < 0 || (look->sampled && look->job.active)) {
+        look_again_later(m); /* libvirt is away, or it still runs */
+        return;
+    }
+    switch (look->state) {
+    case VIRT_STATE_NONE:
+    case VIRT_STATE_SHUTOFF:
+        machine_event(m, MACHINE_EVENT_MOVED);
+        return;
+    case VIRT_STATE_RUNNING:
+        err_set(&e, ERR_MIGRATION,
+                "the migration ended while libvirt or this agent was away; "
+                "the guest runs on %s",
+                m->source_host);
+        source_outcome(m, m->abort_requested ? VIRT_OUTCOME_CANCELLED : VIRT_OUTCOME_FAILED, &e);
+        return;
+    default:
+        machine_event(m, MACHINE_EVENT_AMBIGUOUS);
+    }
+}
+
+static void look_again(void *aux)
+{
+    struct migration *m = aux;
+    struct look_again *look = NEW(struct look_again);
+    struct migration_job job = {.name = "observe",
+                                .run = look_again_run,
+                                .done = looked_again,
+                                .release = look_again_release,
+                                .aux = look};
+
+    look->virt = m->agent->virt;
+    look->uuid = text_dup(m->instance_uuid);
+    migration_submit(m, &job, false, false);
+}
+
+static void look_again_later(struct migration *m)
+{
+    if (!m->wait_timer)
+        m->wait_timer = loop_timer_new(m->agent->loop, "observe", look_again, m);
+    loop_timer_arm(m->wait_timer, OBSERVE_PERIOD_US);
+}
+
+void source_observe(struct migration *m)
+{
+    log_warning("migration %s: libvirt's answer is missing; the guest's state decides", m->uuid);
+    loop_timer_free(m->wait_timer);
+    m->wait_timer = NULL;
+    monitor_start(m);
+    look_again(m);
+}
+
+/* ---- the destination's word ---- */
+
+static void ask(struct migration *m);
+
+static void ask_again(void *aux)
+{
+    struct migration *m = aux;
+
+    if (m->state == MACHINE_SOURCE_FINISHING || m->state == MACHINE_SOURCE_OBSERVING)
+        ask(m);
+}
+
+static void answered(void *aux, struct json_object *result, const struct err *failure)
+{
+    struct migration *m = aux;
+
+    (void)result; /* None */
+    if (!failure) {
+        machine_event(m, MACHINE_EVENT_CONFIRMED);
+    } else if (failure->code == ERR_INSTANCE_STATE || failure->code == ERR_NO_INSTANCE) {
+        migration_fail(m, failure);
+        machine_event(m, MACHINE_EVENT_DENIED);
+    } else if (failure->code != ERR_CANCELLED && ++m->confirm_attempts < CONFIRM_ATTEMPTS) {
+        log_err(LOG_LEVEL_WARNING, failure, "migration %s: %s has not confirmed yet", m->uuid,
+                m->destination_host);
+        loop_timer_free(m->wait_timer);
+        m->wait_timer = loop_timer_new(m->agent->loop, "ask again", ask_again, m);
+        loop_timer_arm(m->wait_timer, CONFIRM_PAUSE_US);
+    } else if (failure->code != ERR_CANCELLED) {
+        migration_fail(m, failure);
+        machine_event(m, MACHINE_EVENT_UNCONFIRMED);
+    }
+    migration_unref(m);
+}
+
+static void ask(struct migration *m)
+{
+    struct agent *agent = m->agent;
+    struct json_object *args = json_object_new_object();
+    struct rpc_target target = {.topic = "compute", .server = m->destination_host};
+    int64_t period_us = conf_int(agent->conf, CONF_DEFAULT_rpc_response_timeout) * USEC_PER_SEC;
+    struct rpc_options options = {.timeout_us = period_us, .monitor_us = period_us};
+
+    json_add(args, "instance", instance_to_json(m->instance));
+    json_add(args, "block_migration", json_object_new_boolean(m->block_migration));
+    rpc_call(agent->rpc, &target, RPC_METHOD_post_live_migration_at_destination, args, m->context,
+             &options, answered, migration_ref(m));
+}
+
+void source_ask_destination(struct migration *m)
+{
+    m->confirm_attempts = 0;
+    ask(m);
+}
+
+static void activated(void *aux, const struct err *failure)
+{
+    struct migration *m = aux;
+
+    if (failure)
+        log_err(LOG_LEVEL_ERROR, failure, "migration %s: port bindings on %s", m->uuid,
+                m->destination_host);
+    migration_unref(m);
+}
+
+/* The record is written before the question: a crash in between asks again. */
+static void finish_journaled(struct migration_job *job)
+{
+    if (job->result < 0)
+        log_err(LOG_LEVEL_ERROR, &job->e, "migration %s", job->migration->uuid);
+    source_ask_destination(job->migration);
+}
+
+void source_finish(struct migration *m)
+{
+    struct migration_job job = {.name = "journal", .done = finish_journaled};
+
+    monitor_stop(m);
+    if (m->progress.ended_us == 0)
+        m->progress.ended_us = clock_monotonic_us();
+    loop_timer_free(m->wait_timer);
+    m->wait_timer = NULL;
+    cloud_bindings_activate(m->agent->cloud, m->context, m->instance, m->data, m->destination_host,
+                            activated, migration_ref(m));
+    migration_submit(m, &job, false, true);
+}
+
+/* ---- cleaning up here ---- */
+
+struct clean {
+    struct virt *virt;
+    struct net *net;
+    struct conf *conf;
+    char *uuid;
+    bool remove_files;
+    struct port_list ports;
+};
+
+static void clean_release(struct migration_job *job)
+{
+    struct clean *clean = job->aux;
+
+    conf_unref(clean->conf);
+    free(clean->uuid);
+    port_list_clear(&clean->ports);
+    free(clean);
+}
+
+/* Every step is tried; the first failure is told. */
+static void keep_first(struct err *first, const struct err *e)
+{
+    if (!err_is_set(first))
+        *first = *e;
+}
+
+static int clean_run(struct migration_job *job, struct err *e)
+{
+    struct clean *clean = job->aux;
+    struct err step = ERR_INIT;
+    enum virt_state state = VIRT_STATE_NONE;
+
+    if (virt_guest_state(clean->virt, clean->uuid, &state, e) < 0)
+        return -1;
+    if (state == VIRT_STATE_RUNNING)
+        return err_set(e, ERR_INSTANCE_STATE,
+                       "instance %s runs here although the destination says that it runs there",
+                       clean->uuid);
+    /* a domain that is left is a stopped definition, or the paused shell of a post-copy that the
+     * destination confirmed; neither may keep the disks */
+    if (virt_guest_destroy(clean->virt, clean->uuid, &step) < 0) {
+        *e = step;
+        return -1; /* its files may be in use: they stay */
+    }
+    if (clean->remove_files && virt_storage_remove(clean->conf, clean->uuid, &step) < 0)
+        keep_first(e, &step);
+    for (size_t i = 0; i < clean->ports.count; i++) {
+        step = ERR_INIT;
+        if (net_unplug(clean->net, clean->ports.items[i], &step) < 0)
+            keep_first(e, &step);
+    }
+    return err_is_set(e) ? -1 : 0;
+}
+
+static void cleaned(struct migration_job *job)
+{
+    struct migration *m = job->migration;
+
+    if (job->result < 0) {
+        log_err(LOG_LEVEL_ERROR, &job->e, "migration %s completed, but something is left on %s",
+                m->uuid, m->source_host);
+        migration_note(m, "left behind on %s: %s", m->source_host, job->e.text);
+    }
+    machine_event(m, MACHINE_EVENT_CLEANED);
+}
+
+void source_clean(struct migration *m)
+{
+    struct clean *clean = NEW(struct clean);
+    struct migration_job job = {.name = "clean up",
+                                .run = clean_run,
+                                .done = cleaned,
+                                .release = clean_release,
+                                .aux = clean};
+    struct err e = ERR_INIT;
+
+    monitor_stop(m);
+    clean->virt = m->agent->virt;
+    clean->net = m->agent->net;
+    clean->conf = conf_ref(m->agent->conf);
+    clean->uuid = text_dup(m->instance_uuid);
+    /* never on shared storage, and only what a block migration copied */
+    clean->remove_files = m->block_migration && !migrate_data_is_shared_instance_path(m->data) &&
+                          !migrate_data_is_shared_block_storage(m->data);
+    if (ports_of_instance(m->instance, &clean->ports, &e) < 0)
+        log_err(LOG_LEVEL_ERROR, &e, "migration %s: ports stay plugged", m->uuid);
+    migration_submit(m, &job, false, true);
+}
+
+/* ---- taking back ---- */
+
+struct back {
+    struct virt *virt;
+    char *uuid;
+    bool resume;
+};
+
+static void back_release(struct migration_job *job)
+{
+    struct back *back = job->aux;
+
+    free(back->uuid);
+    free(back);
+}
+
+static int back_run(struct migration_job *job, struct err *e)
+{
+    struct back *back = job->aux;
+    enum virt_state state = VIRT_STATE_NONE;
+
+    if (!back->resume)
+        return 0;
+    if (virt_guest_state(back->virt, back->uuid, &state, e) < 0)
+        return -1;
+    return state == VIRT_STATE_PAUSED ? virt_guest_resume(back->virt, back->uuid, e) : 0;
+}
+
+static void told_destination(void *aux, struct json_object *result, const struct err *failure)
+{
+    struct migration *m = aux;
+
+    (void)result;
+    if (failure)
+        log_err(LOG_LEVEL_WARNING, failure,
+                "migration %s: %s could not be told to take back; it will ask when it is up",
+                m->uuid, m->destination_host);
+    machine_event(m, MACHINE_EVENT_ROLLED_BACK);
+    migration_unref(m);
+}
+
+static void tell_destination(struct migration *m)
+{
+    struct json_object *args = json_object_new_object();
+    struct rpc_target target = {.topic = "compute", .server = m->destination_host};
+    struct rpc_options options = {.timeout_us = ROLLBACK_CAST_S * USEC_PER_SEC};
+    bool own_disks = !migrate_data_is_shared_instance_path(m->data) &&
+                     !migrate_data_is_shared_block_storage(m->data);
+
+    json_add(args, "instance", instance_to_json(m->instance));
+    json_add(args, "destroy_disks", json_object_new_boolean(own_disks));
+    json_add(args, "migrate_data", migrate_data_to_json(m->data));
+    rpc_cast(m->agent->rpc, &target, RPC_METHOD_rollback_live_migration_at_destination, args,
+             m->context, &options, told_destination, migration_ref(m));
+}
+
+static void back_done(struct migration_job *job)
+{
+    struct migration *m = job->migration;
+
+    if (job->result < 0) {
+        migration_fail(m, &job->e);
+        log_err(LOG_LEVEL_ERROR, &job->e, "migration %s: the guest could not be resumed on %s",
+                m->uuid, m->source_host);
+        machine_event(m, MACHINE_EVENT_ROLLBACK_FAILED);
+        return;
+    }
+    if (m->destination_prepared)
+        tell_destination(m);
+    else
+        machine_event(m, MACHINE_EVENT_ROLLED_BACK);
+}
+
+static void reverted(void *aux, const struct err *failure)
+{
+    struct migration *m = aux;
+
+    if (failure)
+        log_err(LOG_LEVEL_ERROR, failure, "migration %s: taking back", m->uuid);
+    migration_unref(m);
+}
+
+void source_roll_back(struct migration *m)
+{
+    struct agent *agent = m->agent;
+    struct back *back = NEW(struct back);
+    struct migration_job job = {.name = "roll back",
+                                .run = back_run,
+                                .done = back_done,
+                                .release = back_release,
+                                .aux = back};
+
+    monitor_stop(m);
+    loop_timer_free(m->wait_timer);
+    m->wait_timer = NULL;
+    if (m->abort_requested)
+        m->final_state = MACHINE_SOURCE_CANCELLED;
+    if (m->progress.ended_us == 0)
+        m->progress.ended_us = clock_monotonic_us();
+    cloud_bindings_delete(agent->cloud, m->context, m->instance, m->data, m->destination_host,
+                          reverted, migration_ref(m));
+    cloud_allocations_revert(agent->cloud, m->context, m->instance, m->record, reverted,
+                             migration_ref(m));
+    back->virt = agent->virt;
+    back->uuid = text_dup(m->instance_uuid);
+    back->resume = m->suspended_by_us && !m->initially_paused;
+    migration_submit(m, &job, false, true);
+}
+
+/* ---- the end ---- */
+
+bool source_abort_is_requested(const struct migration *m)
+{
+    return m->abort_requested;
+}
+
+bool source_ends_completed(const struct migration *m)
+{
+    return m->state == MACHINE_SOURCE_COMPLETED;
+}
+
+bool source_ends_failed(const struct migration *m)
+{
+    return m->final_state == MACHINE_SOURCE_FAILED;
+}
+
+bool source_ends_cancelled(const struct migration *m)
+{
+    return m->final_state == MACHINE_SOURCE_CANCELLED;
+}
+
+static void log_end(const struct migration *m)
+{
+    const struct migration_progress *p = &m->progress;
+
+    if (m->state == MACHINE_SOURCE_COMPLETED) {
+        char rate[32];
+        text_bytes((double)p->average_throughput, rate, sizeof(rate));
+        log_info("migration %s of %s to %s completed: %.3f s in all, %s/s on average, "
+                 "pause %lld ms",
+                 m->uuid, m->instance_name ? m->instance_name : m->instance_uuid,
+                 m->destination_host, (double)(p->ended_us - p->started_us) / USEC_PER_SEC, rate,
+                 (long long)p->downtime_ms);
+        return;
+    }
+    log_warning("migration %s of %s to %s ended as %s: %s; the guest stays on %s", m->uuid,
+                m->instance_name ? m->instance_name : m->instance_uuid, m->destination_host,
+                machine_state_text(m->state), m->message ? m->message : "no reason is known",
+                m->source_host);
+}
+
+static enum metric end_metric(enum machine_state state)
+{
+    if (state == MACHINE_SOURCE_COMPLETED)
+        return METRIC_MIGRATIONS_COMPLETED;
+    return state == MACHINE_SOURCE_CANCELLED ? METRIC_MIGRATIONS_CANCELLED
+                                             : METRIC_MIGRATIONS_FAILED;
+}
+
+static int forget_run(struct migration_job *job, struct err *e)
+{
+    return journal_remove(job->journal, job->uuid, job->role, e);
+}
+
+static void forgotten(struct migration_job *job)
+{
+    if (job->result < 0)
+        log_err(LOG_LEVEL_ERROR, &job->e, "migration %s: its journal record stays", job->uuid);
+    migration_forget(job->migration);
+}
+
+void source_end(struct migration *m)
+{
+    struct agent *agent = m->agent;
+    struct migration_job job = {.name = "forget", .run = forget_run, .done = forgotten};
+    bool completed = m->state == MACHINE_SOURCE_COMPLETED;
+
+    metric_inc(end_metric(m->state));
+    log_end(m);
+    if (completed)
+        cloud_allocations_drop(agent->cloud, m->context, m->record, reverted, migration_ref(m));
+    cloud_event_finish(agent->cloud, m->context, m->instance_uuid, "compute_live_migration",
+                       completed || m->state == MACHINE_SOURCE_CANCELLED ? NULL : &m->failure);
+    /* Nova's words for the ends are our states' texts */
+    migration_set_status(m, machine_state_text(m->state));
+    net_disarm(m->armed);
+    m->armed = NULL;
+    source_give_up_place(m);
+    migration_submit(m, &job, false, false);
+}
+
+static void parked(struct migration_job *job)
+{
+    if (job->result < 0)
+        log_err(LOG_LEVEL_ERROR, &job->e, "migration %s", job->migration->uuid);
+}
+
+void source_park(struct migration *m)
+{
+    struct migration_job job = {.name = "journal", .done = parked};
+
+    monitor_stop(m);
+    log_error("migration %s of %s to %s is parked: where the guest runs cannot be told (%s). "
+              "Nothing is removed and nothing is resumed; look at both hosts",
+              m->uuid, m->instance_uuid, m->destination_host,
+              m->message ? m->message : "no answer");
+    cloud_fault(m->agent->cloud, m->context, m->instance_uuid, &m->failure);
+    migration_set_status(m, "error");
+    metric_inc(METRIC_MIGRATIONS_FAILED);
+    source_give_up_place(m);
+    migration_submit(m, &job, false, true);
+}
