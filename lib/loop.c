@@ -57,6 +57,7 @@ struct post {
 };
 STAILQ_HEAD(post_list, post);
 LIST_HEAD(source_list, loop_source);
+LIST_HEAD(timer_list, loop_timer);
 
 struct loop {
     int epoll_fd, timer_fd, event_fd, signal_fd;
@@ -65,7 +66,7 @@ struct loop {
     bool in_turn;
 
     struct source_list sources, dead;
-    LIST_HEAD(, loop_timer) timers;
+    struct timer_list timers;
     struct loop_timer **heap; /* [1] is the earliest */
     size_t armed, heap_capacity;
     uint64_t sequence;

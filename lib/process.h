@@ -20,7 +20,8 @@ struct process_limits {
 
 /*
  * argv[0] is looked up in /usr/sbin:/usr/bin:/sbin:/bin unless it is an absolute path. Nothing of the
- * program's process group outlives the call. *out (may be NULL) gets standard output, terminated. A non-zero exit, a signal or a limit is ERR_SYSTEM with the end of standard error.
+ * program's process group outlives the call. *out (may be NULL) gets standard output, terminated. A
+ * non-zero exit, a signal or a limit is ERR_SYSTEM with the end of standard error.
  */
 int process_run(const char *const argv[], const struct process_limits *limits, char **out,
                 struct err *e);
