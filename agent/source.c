@@ -4,11 +4,12 @@
  * destination's preparation, the destination's XML, the call itself. What follows the call is in
  * source_end.c, what happens while it runs in monitor.c.
  */
+#include "agent/source.h"
+
 #include "agent/migration.h"
 
 #include <string.h>
 
-#include "agent/source.h"
 #include "lib/json.h"
 #include "lib/log.h"
 #include "virt/domain_xml.h"

@@ -163,7 +163,7 @@ static int scan_escape(struct scan *s, bool is_key)
     char letter = s->at + 1 < s->length ? s->text[s->at + 1] : '\0';
     const char *found = letter ? strchr(letters, letter) : NULL;
     size_t length = 1, start = s->at;
-    char bytes[4];
+    char bytes[4] = {0};
 
     if (letter == 'u') {
         if (scan_unicode(s, bytes, &length) < 0)

@@ -252,7 +252,7 @@ static int check_status(struct run *run, int status, struct err *e)
 {
     const char *tail = run->error.data ? run->error.data : "";
 
-    while (run->error.length && strchr(" \n\r\t", tail[run->error.length - 1]))
+    while (run->error.data && run->error.length && strchr(" \n\r\t", tail[run->error.length - 1]))
         run->error.data[--run->error.length] = '\0';
     if (WIFSIGNALED(status))
         return err_set(e, ERR_SYSTEM, "%s was ended by signal %d (%s)%s%s", run->program,
