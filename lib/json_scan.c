@@ -60,15 +60,17 @@ static int check_keys_differ(struct scan *s, size_t first)
 {
     struct key *keys = s->keys.items + first;
     size_t n = s->keys.length - first;
+    /* There is no buffer yet when all keys so far are empty. */
+    char *bytes = s->key_bytes.data ? s->key_bytes.data : (char[]){""};
 
-    qsort_r(keys, n, sizeof(*keys), by_bytes, s->key_bytes.data);
+    qsort_r(keys, n, sizeof(*keys), by_bytes, bytes);
     for (size_t i = 1; i < n; i++) {
         _cleanup_(str_freep) char *raw = NULL;
         _cleanup_(str_freep) char *shown = NULL;
 
-        if (by_bytes(&keys[i - 1], &keys[i], s->key_bytes.data) != 0)
+        if (by_bytes(&keys[i - 1], &keys[i], bytes) != 0)
             continue;
-        raw = text_dup_n(s->key_bytes.data + keys[i].offset, keys[i].length);
+        raw = text_dup_n(bytes + keys[i].offset, keys[i].length);
         shown = text_escape(raw, 80);
         return err_set(s->e, ERR_PARSE,
                        "the JSON text has the key \"%s\" twice in the object that ends at byte %zu",

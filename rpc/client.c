@@ -276,7 +276,7 @@ struct rpc_call *client_send(struct client *client, const struct rpc_target *tar
         .method = method,
         .namespace_name = namespace_name,
         .version = options && options->version ? options->version : "6.0",
-        .args = args,
+        .args = owned_args,
         .context = context,
     };
     call_send(call, target, &request);
