@@ -58,6 +58,7 @@ class Probe:
         cmd += ['--icmp'] if icmp else []
         cmd += ['--ticks', str(TICK_PORT)] if ticks else []
         cmd += ['--trace', trace] if trace else []
+        self._box = box
         self._out = tempfile.TemporaryFile()
         self._service = box.spawn(f'probe-{address}{"-icmp" if icmp else ""}', cmd + [address], stdout=self._out)
         self.result = None
@@ -66,6 +67,7 @@ class Probe:
         if self.result is None:
             self._service.kill(signal.SIGINT)
             status = self._service.popen.wait(90)
+            self._box.services.pop(self._service.name, None)
             self._out.seek(0)
             text = self._out.read()
             self._out.close()

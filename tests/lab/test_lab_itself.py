@@ -156,13 +156,15 @@ def test_a_lab_whose_maker_was_killed_leaves_nothing_after_sweep():
     name = f't{os.getpid()}-crash'
     code = (f'import sys, os, signal; sys.path.insert(0, {HERE!r}); from lab import Lab; '
             f'lab = Lab({name!r}); lab.up(); lab.guest(); os.kill(os.getpid(), signal.SIGKILL)')
-    r = subprocess.run([sys.executable, '-c', code], timeout=120)
-    assert r.returncode == -9
     directory = os.path.join(ROOT, name)
-    assert len(holders(directory)) == 4
-    subprocess.run([sys.executable, os.path.join(HERE, 'lab.py'), 'sweep'], check=True, timeout=60)
-    assert not holders(directory) and not os.path.exists(directory)
-    assert not uses_of(directory)
+    try:
+        assert subprocess.run([sys.executable, '-c', code], timeout=120).returncode == -9
+        assert len(holders(directory)) == 4
+        subprocess.run([sys.executable, os.path.join(HERE, 'lab.py'), 'sweep'], check=True, timeout=60)
+        assert not holders(directory) and not os.path.exists(directory)
+        assert not uses_of(directory)
+    finally:
+        Lab(name).down()
 
 
 def test_two_labs_run_side_by_side(lab):
