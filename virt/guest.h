@@ -33,10 +33,16 @@ struct virt_disk {
     char *format; /* driver type as the XML says ("raw", "qcow2"); never probed */
     char *serial; /* volume id of attached volumes; NULL */
     bool read_only, shareable;
-    bool is_volume;     /* not to be copied: an attached volume */
+    /*
+     * An attached volume, not to be copied: its <serial> is a UUID or its alias begins with "ua-" (what
+     * Nova gives to volumes), or it is a network disk.
+     */
+    bool is_volume;
     char *backing_file; /* path of the backing image as libvirt's backingStore says; NULL = none */
     char *backing_format;
+    bool deep_chain;                 /* the backing image has a backing image itself */
     int64_t virtual_size, allocated; /* bytes; -1 = not known yet */
+    int64_t backing_size;            /* length of the backing file in bytes; -1 = not known */
 };
 
 struct virt_interface {
@@ -54,9 +60,10 @@ struct virt_interface {
 struct virt_guest {
     char *uuid, *name, *title;
     char *arch, *machine, *emulator,
-        *domain_type; /* "x86_64", "pc-i440fx-7.2", path, "qemu"/"kvm" */
-    char *firmware;   /* path of the loader; NULL = the machine's own */
-    char *cpu_xml;    /* <cpu> of the live XML; NULL when the guest has the default CPU */
+        *domain_type;      /* "x86_64", "pc-i440fx-7.2", path, "qemu"/"kvm" */
+    char *firmware;        /* path of the loader; NULL = the machine's own */
+    char *kernel, *initrd; /* files of a direct boot; NULL */
+    char *cpu_xml;         /* <cpu> of the live XML; NULL when the guest has the default CPU */
     int64_t memory_kib;
     int vcpus;
     enum virt_state state;
@@ -72,7 +79,13 @@ struct virt_guest {
     int64_t libvirt_version;
 };
 
-/* Parses domain XML (no network, no entities, bounded). */
+enum { VIRT_DISKS_MAX = 256, VIRT_INTERFACES_MAX = 256 };
+
+/*
+ * Parses domain XML (no network, no entities, bounded). The XML does not tell `state` (left at
+ * VIRT_STATE_NONE), `persistent`, versions and disk sizes. Values are checked for form: ERR_PARSE when it
+ * cannot be read, ERR_INVALID for a value that is not allowed.
+ */
 int virt_guest_from_xml(const char *xml, struct virt_guest **out, struct err *e);
 struct json_object *virt_guest_to_json(const struct virt_guest *guest);
 /* Values from a peer: every name is validated by type. */
