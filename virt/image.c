@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "virt/image.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "lib/clock.h"
+#include "lib/json.h"
+#include "lib/process.h"
+#include "lib/text.h"
+
+/* Nova's limits of a qemu-img run, which hostile images made necessary. */
+static const struct process_limits qemu_img_limits = {
+    .timeout_us = 60 * USEC_PER_SEC,
+    .output_max = 1024 * 1024,
+    .cpu_seconds = 30,
+    .address_space = UINT64_C(2) << 30,
+};
+
+enum { QCOW2_HEADER_SIZE = 104 };
+
+void image_info_clear(struct image_info *info)
+{
+    free(info->backing_file);
+    free(info->backing_format);
+    *info = (struct image_info){0};
+}
+
+int image_check_format(const char *format, const char *path, struct err *e)
+{
+    _cleanup_(str_freep) char *shown = NULL;
+
+    if (text_equal(format, "raw") || text_equal(format, "qcow2"))
+        return 0;
+    shown = text_escape(format ? format : "(none)", 32);
+    return err_set(e, ERR_DISK, "%s has the format %s, which cannot be moved: raw and qcow2 can",
+                   path, shown);
+}
+
+/* --- the header of qcow2 ---------------------------------------------------------------------- */
+
+static uint64_t big64(const unsigned char *p)
+{
+    uint64_t value = 0;
+
+    memcpy(&value, p, sizeof(value));
+    return be64toh(value);
+}
+
+static uint32_t big32(const unsigned char *p)
+{
+    uint32_t value = 0;
+
+    memcpy(&value, p, sizeof(value));
+    return be32toh(value);
+}
+
+bool image_has_qcow2_magic(int fd)
+{
+    unsigned char magic[4];
+
+    return pread(fd, magic, sizeof(magic), 0) == (ssize_t)sizeof(magic) &&
+           memcmp(magic, "QFI\xfb", sizeof(magic)) == 0;
+}
+
+int image_read_header(int fd, const char *path, struct image_header *out, struct err *e)
+{
+    unsigned char header[QCOW2_HEADER_SIZE] = {0};
+    ssize_t length = pread(fd, header, sizeof(header), 0);
+    uint32_t version = big32(header + 4);
+    uint64_t size = big64(header + 24), incompatible = 0;
+
+    if (length < 72 || !image_has_qcow2_magic(fd) || version < 2 || version > 3)
+        return err_set(e, ERR_DISK, "%s is recorded as qcow2 but has no header of one", path);
+    if (version == 3 && length < 80)
+        return err_set(e, ERR_DISK, "%s has a qcow2 header that is cut short", path);
+    if (size > INT64_MAX)
+        return err_set(e, ERR_DISK, "%s claims a size of %" PRIu64 " bytes", path, size);
+    incompatible = version == 3 ? big64(header + 72) : 0;
+    *out = (struct image_header){
+        .virtual_size = (int64_t)size,
+        .has_backing = big64(header + 8) != 0,
+        .has_data_file = (incompatible & 4) != 0,
+    };
+    return 0;
+}
+
+/* --- reading ---------------------------------------------------------------------------------- */
+
+static int read_raw(int fd, const char *path, const struct stat *st, struct image_info *out,
+                    struct err *e)
+{
+    off_t end = lseek(fd, 0, SEEK_END);
+
+    if (end < 0)
+        return err_set_errno(e, ERR_DISK, errno, "the size of %s cannot be read", path);
+    out->virtual_size = out->file_size = end;
+    out->allocated = S_ISBLK(st->st_mode) ? (int64_t)end : (int64_t)st->st_blocks * 512;
+    return 0;
+}
+
+static int parse_info(const char *text, struct image_info *out, struct err *e)
+{
+    _cleanup_(json_putp) struct json_object *o = NULL;
+    const char *backing = NULL, *format = NULL;
+
+    if (json_parse(text, strlen(text), &o, e) < 0 ||
+        json_need_int(o, "virtual-size", &out->virtual_size, e) < 0 ||
+        json_need_int(o, "actual-size", &out->allocated, e) < 0)
+        return -1;
+    backing = json_get_string(o, "full-backing-filename", NULL);
+    if (!backing)
+        backing = json_get_string(o, "backing-filename", NULL);
+    format = json_get_string(o, "backing-filename-format", NULL);
+    out->backing_file = text_dup(backing);
+    out->backing_format = text_dup(format);
+    return 0;
+}
+
+static int read_qcow2(int fd, const char *path, struct image_info *out, struct err *e)
+{
+    const char *const argv[] = {"qemu-img", "info", "--output=json", "-U", "-f", "qcow2",
+                                path,       NULL};
+    _cleanup_(str_freep) char *text = NULL;
+    struct image_header header;
+
+    if (image_read_header(fd, path, &header, e) < 0)
+        return -1;
+    if (header.has_data_file)
+        return err_set(e, ERR_DISK, "%s keeps its data in another file, which is not allowed",
+                       path);
+    if (process_run(argv, &qemu_img_limits, &text, e) < 0 || parse_info(text, out, e) < 0) {
+        image_info_clear(out);
+        return err_prefix(e, "qemu-img info of %s: ", path);
+    }
+    return 0;
+}
+
+int image_read(const char *path, const char *format, struct image_info *out, struct err *e)
+{
+    _cleanup_(fd_closep) int fd = -1;
+    struct image_info info = {0};
+    struct stat st;
+
+    if (image_check_format(format, path, e) < 0)
+        return -1;
+    fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return err_set_errno(e, ERR_DISK, errno, "%s cannot be opened", path);
+    if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+        return err_set(e, ERR_DISK, "%s is neither a file nor a block device", path);
+    if (text_equal(format, "raw") ? read_raw(fd, path, &st, &info, e)
+                                  : read_qcow2(fd, path, &info, e))
+        return -1;
+    info.file_size = S_ISREG(st.st_mode) ? (int64_t)st.st_size : info.file_size;
+    *out = info;
+    return 0;
+}
+
+int64_t image_growth(int fd, const char *format)
+{
+    struct image_header header;
+    struct stat st;
+    int64_t full = 0, used = 0;
+
+    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+        return 0;
+    full = st.st_size;
+    used = (int64_t)st.st_blocks * 512;
+    if (text_equal(format, "qcow2")) {
+        if (image_read_header(fd, "image", &header, NULL) < 0)
+            return 0;
+        full = header.virtual_size;
+    }
+    return full > used ? full - used : 0;
+}
+
+/* --- making ----------------------------------------------------------------------------------- */
+
+int image_no_space(int fd, const char *path, int64_t needed, struct err *e)
+{
+    struct statvfs fs = {0};
+
+    (void)fstatvfs(fd, &fs);
+    return err_set(e, ERR_NO_SPACE, "%s needs %jd bytes, but its file system has only %jd free",
+                   path, (intmax_t)needed, (intmax_t)((int64_t)fs.f_bavail * (int64_t)fs.f_frsize));
+}
+
+static int reserve(int fd, const struct image_spec *spec, struct err *e)
+{
+    int reason = posix_fallocate(fd, 0, spec->virtual_size);
+
+    if (reason == ENOSPC)
+        return image_no_space(fd, spec->path, spec->virtual_size, e);
+    if (reason != 0)
+        return err_set_errno(e, ERR_DISK, reason, "%s cannot get its %jd bytes", spec->path,
+                             (intmax_t)spec->virtual_size);
+    return 0;
+}
+
+static int create_raw(int fd, const struct image_spec *spec, struct err *e)
+{
+    if (spec->backing_file)
+        return err_set(e, ERR_DISK, "%s is raw and cannot have the backing file %s", spec->path,
+                       spec->backing_file);
+    if (ftruncate(fd, spec->virtual_size) < 0)
+        return err_set_errno(e, ERR_DISK, errno, "%s cannot be made %jd bytes long", spec->path,
+                             (intmax_t)spec->virtual_size);
+    if (spec->preallocate && spec->virtual_size > 0)
+        return reserve(fd, spec, e);
+    return 0;
+}
+
+/* qemu-img works by name; what it wrote is read back from our descriptor, so a file that was put in its
+ * place meanwhile is found out. */
+static int check_created(int fd, const struct image_spec *spec, struct err *e)
+{
+    struct image_header header;
+
+    if (image_read_header(fd, spec->path, &header, e) < 0)
+        return -1;
+    if (header.virtual_size != spec->virtual_size || header.has_data_file ||
+        header.has_backing != (spec->backing_file != NULL))
+        return err_set(e, ERR_DISK, "%s is not the image that was to be made there", spec->path);
+    return 0;
+}
+
+static int create_qcow2(int fd, const struct image_spec *spec, struct err *e)
+{
+    const char *argv[12] = {"qemu-img", "create", "-q", "-f", "qcow2"};
+    char size[32];
+    size_t n = 5;
+
+    (void)snprintf(size, sizeof(size), "%jd", (intmax_t)spec->virtual_size);
+    if (spec->backing_file) {
+        argv[n++] = "-b";
+        argv[n++] = spec->backing_file;
+        argv[n++] = "-F";
+        argv[n++] = spec->backing_format;
+    }
+    argv[n++] = spec->path;
+    argv[n++] = size;
+    if (process_run(argv, &qemu_img_limits, NULL, e) < 0) {
+        if (e && strstr(e->text, "No space left"))
+            return image_no_space(fd, spec->path, 256 * 1024, e);
+        return err_prefix(e, "qemu-img create of %s: ", spec->path);
+    }
+    if (check_created(fd, spec, e) < 0)
+        return -1;
+    return spec->preallocate ? reserve(fd, spec, e) : 0;
+}
+
+int image_create(int fd, const struct image_spec *spec, struct err *e)
+{
+    if (image_check_format(spec->format, spec->path, e) < 0)
+        return -1;
+    if (spec->backing_file && image_check_format(spec->backing_format, spec->backing_file, e) < 0)
+        return -1;
+    if (text_equal(spec->format, "raw") ? create_raw(fd, spec, e) : create_qcow2(fd, spec, e))
+        return -1;
+    if (fsync(fd) == 0)
+        return 0;
+    if (errno == ENOSPC || errno == EDQUOT)
+        return image_no_space(fd, spec->path, spec->virtual_size, e);
+    return err_set_errno(e, ERR_DISK, errno, "%s cannot be flushed", spec->path);
+}
