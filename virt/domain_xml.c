@@ -411,125 +411,6 @@ static int rewrite_interfaces(xmlNode *root, const struct virt_destination *to, 
     return 0;
 }
 
-/* --- what the destination gives ---------------------------------------------------------------- */
-
-static int check_text(const char *value, const char *what, struct err *e)
-{
-    if (!text_is_utf8(value, strlen(value)))
-        return err_set(e, ERR_INVALID, "%s is not UTF-8", what);
-    for (const char *c = value; *c; c++)
-        if ((unsigned char)*c < 0x20)
-            return err_set(e, ERR_INVALID, "%s has a control character", what);
-    return 0;
-}
-
-static int check_of(const char *value, const char *what, const char *characters, struct err *e)
-{
-    _cleanup_(str_freep) char *shown = NULL;
-
-    if (value[strspn(value, characters)] == '\0')
-        return 0;
-    shown = text_escape(value, 80);
-    return err_set(e, ERR_INVALID, "%s \"%s\" may have only characters of %s", what, shown,
-                   characters);
-}
-
-static int check_word(const char *value, const char *what, struct err *e)
-{
-    return check_of(value, what, "abcdefghijklmnopqrstuvwxyz0123456789_-", e);
-}
-
-static int check_ranges(const char *value, const char *what, struct err *e)
-{
-    return check_of(value, what, "0123456789,-^", e);
-}
-
-static int check_address(const char *value, const char *what, struct err *e)
-{
-    if (text_check_ip(value, what, NULL) == 0)
-        return 0;
-    return text_check_hostname(value, what, e);
-}
-
-struct checked {
-    const char *value, *what;
-    int (*check)(const char *value, const char *what, struct err *e);
-};
-
-static int check_all(const struct checked *rows, size_t n, struct err *e)
-{
-    for (size_t i = 0; i < n; i++)
-        if (rows[i].value && rows[i].check(rows[i].value, rows[i].what, e) < 0)
-            return -1;
-    return 0;
-}
-
-static int check_new_interface(const struct virt_interface *i, struct err *e)
-{
-    const struct checked rows[] = {
-        {i->type, "interface type", check_word},
-        {i->bridge, "bridge", text_check_ifname},
-        {i->target, "interface name", text_check_ifname},
-        {i->virtualport, "virtual port type", check_word},
-        {i->interface_id, "interface id", text_check_uuid},
-    };
-
-    if (text_check_mac(i->mac, "MAC of a prepared port", e) < 0)
-        return -1;
-    return check_all(rows, ARRAY_LEN(rows), e);
-}
-
-static int check_interfaces(const struct virt_destination *to, struct err *e)
-{
-    for (size_t i = 0; i < to->interface_count; i++) {
-        if (check_new_interface(&to->interfaces[i], e) < 0)
-            return -1;
-        for (size_t k = 0; k < i; k++)
-            if (strcasecmp(to->interfaces[i].mac, to->interfaces[k].mac) == 0)
-                return err_set(e, ERR_INVALID, "the destination gives two ports with MAC %s",
-                               to->interfaces[i].mac);
-    }
-    return 0;
-}
-
-static int check_volumes(const struct virt_destination *to, struct err *e)
-{
-    for (size_t i = 0; i < to->volume_count; i++) {
-        const struct virt_volume *v = &to->volumes[i];
-        const struct checked rows[] = {
-            {v->format, "format of a volume", check_word},
-            {v->source, "source of a volume", check_text},
-            {v->boot_order, "boot order of a volume", check_ranges},
-        };
-
-        if (check_all(rows, ARRAY_LEN(rows), e) < 0)
-            return -1;
-    }
-    return 0;
-}
-
-/* Every value that goes into the document is checked by its type first, wherever it came from. */
-static int check_destination(const struct virt_destination *to, struct err *e)
-{
-    const struct checked rows[] = {
-        {to->vnc_address, "VNC listen address", text_check_ip},
-        {to->spice_address, "SPICE listen address", text_check_ip},
-        {to->serial_address, "serial console address", check_address},
-        {to->cpuset, "CPU set", check_ranges},
-    };
-
-    if (check_all(rows, ARRAY_LEN(rows), e) < 0 || check_interfaces(to, e) < 0 ||
-        check_volumes(to, e) < 0)
-        return -1;
-    for (size_t i = 0; i < to->perf_event_count; i++)
-        if (check_word(to->perf_events[i], "perf event", e) < 0)
-            return -1;
-    for (size_t i = 0; i < to->disk_path_count; i++)
-        if (check_text(to->disk_paths[i].to, "path of a file on the destination", e) < 0)
-            return -1;
-    return 0;
-}
-
 /* --- the whole -------------------------------------------------------------------------------- */
 
 int virt_domain_xml_for_destination(const char *xml, const struct virt_destination *to, char **out,
@@ -542,7 +423,7 @@ int virt_domain_xml_for_destination(const char *xml, const struct virt_destinati
     _cleanup_(xml_doc_freep) xmlDoc *doc = NULL;
     _cleanup_(str_freep) char *result = NULL;
 
-    if (check_destination(to, e) < 0 || xml_parse(xml, "domain XML", "domain", &doc, e) < 0)
+    if (domain_xml_check_values(to, e) < 0 || xml_parse(xml, "domain XML", "domain", &doc, e) < 0)
         return -1;
     for (size_t i = 0; i < ARRAY_LEN(steps); i++)
         if (steps[i](xmlDocGetRootElement(doc), to, e) < 0)
@@ -553,62 +434,5 @@ int virt_domain_xml_for_destination(const char *xml, const struct virt_destinati
     if (domain_xml_check_changes(xml, result, to, e) < 0)
         return -1;
     *out = STEAL(result);
-    return 0;
-}
-
-/* --- for the log ------------------------------------------------------------------------------ */
-
-static bool is_named(const xmlNode *node, const char *name)
-{
-    return strcasecmp((const char *)node->name, name) == 0;
-}
-
-/* Elements whose text may hold a secret that somebody put into the guest's firmware or its sources. */
-static bool holds_secret(const xmlNode *node)
-{
-    static const char *const parents[] = {"sysinfo", "oemStrings", "cookies", "launchSecurity"};
-    const xmlNode *parent = node->parent;
-
-    for (size_t i = 0; parent && i < ARRAY_LEN(parents); i++)
-        if (is_named(parent, parents[i]))
-            return true;
-    return false;
-}
-
-static bool is_secret_attribute(const xmlNode *node, const xmlAttr *attr)
-{
-    static const char *const names[] = {"passwd", "password", "secret", "token", "keycode"};
-
-    for (size_t i = 0; i < ARRAY_LEN(names); i++)
-        if (strcasecmp((const char *)attr->name, names[i]) == 0)
-            return true;
-    return (is_named(node, "env") || is_named(node, "arg")) &&
-           strcmp((const char *)attr->name, "value") == 0;
-}
-
-static void redact_node(xmlNode *node)
-{
-    for (xmlAttr *attr = node->properties; attr; attr = attr->next)
-        if (is_secret_attribute(node, attr))
-            (void)xmlSetNsProp(node, attr->ns, attr->name, (const xmlChar *)"***");
-    if (holds_secret(node) && !xml_child(node, NULL))
-        xml_set_content(node, "***");
-    for (xmlNode *child = node->children; child; child = child->next)
-        if (child->type == XML_ELEMENT_NODE)
-            redact_node(child);
-}
-
-int virt_domain_xml_redact(const char *xml, char **out, struct err *e)
-{
-    _cleanup_(xml_doc_freep) xmlDoc *doc = NULL;
-    char *result = NULL;
-
-    if (xml_parse(xml, "domain XML", NULL, &doc, e) < 0)
-        return -1;
-    redact_node(xmlDocGetRootElement(doc));
-    result = xml_text_of(doc, xmlDocGetRootElement(doc));
-    if (!result)
-        return err_set(e, ERR_NOMEM, "no memory for the redacted domain XML");
-    *out = result;
     return 0;
 }

@@ -10,6 +10,8 @@
 const struct virt_volume *domain_xml_volume(const struct virt_destination *to, const xmlNode *disk);
 const struct virt_interface *domain_xml_interface(const struct virt_destination *to,
                                                   const xmlNode *interface);
+/* Checks every value by its type; ERR_INVALID names it. */
+int domain_xml_check_values(const struct virt_destination *to, struct err *e);
 /*
  * Compares the source's XML with the result, both parsed afresh, leaving out exactly what `to` lets
  * change. ERR_INTERNAL naming the place of any other difference.

@@ -266,7 +266,6 @@ int image_transfer_libvirt(void *aux, const struct image_transfer *transfer, str
     int result = 0;
 
     (void)aux;
-    virSetErrorFunc(NULL, silent);
     if (virInitialize() < 0)
         return err_set(e, ERR_HYPERVISOR, "libvirt's library cannot be started");
     result = run(&copy, e);

@@ -34,5 +34,6 @@ typedef int (*image_transfer_fn)(void *aux, const struct image_transfer *transfe
  * one that is taken away again. The file comes in pieces of 16 MiB, each a stream of its own: that
  * bounds what libvirt's client may queue in our memory when the network is faster than the disk. A source
  * that is silent for 30 s is given up (libvirt's keepalive, which needs an event implementation).
+ * The program has set libvirt's error function, else libvirt prints a failed connection on stderr.
  */
 int image_transfer_libvirt(void *aux, const struct image_transfer *transfer, struct err *e);
