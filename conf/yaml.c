@@ -150,7 +150,6 @@ static int read_value(struct reader *r, const char *group, const char *name, int
     entry->group = text_dup(group);
     entry->name = text_dup(name);
     entry->line = line;
-    entry->values = NEW_ARRAY(char *, 1);
     if (event.type == YAML_SEQUENCE_START_EVENT) {
         entry->sequence = true;
         return read_sequence(r, entry);
