@@ -12,8 +12,6 @@
 
 LOG_MODULE(migration);
 
-enum { COUNTERS_PERIOD_US = 5000000 };
-
 /* ---- saving ---- */
 
 static void saved(void *aux, const struct err *failure)
@@ -60,7 +58,10 @@ void migration_save_counters(struct migration *m)
     const struct virt_job *j = &m->progress.job;
     struct migration_record *r = m->record;
 
-    if (m->save_outstanding || clock_monotonic_us() - m->last_saved_us < COUNTERS_PERIOD_US || !r)
+    int64_t period_us =
+        conf_int(m->agent->conf, CONF_libvirt_live_migration_monitor_interval) * USEC_PER_SEC;
+
+    if (m->save_outstanding || clock_monotonic_us() - m->last_saved_us < period_us || !r)
         return;
     if (!moved_a_percent(migration_record_memory_remaining(r), j->memory_remaining,
                          j->memory_total) &&

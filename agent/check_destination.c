@@ -7,6 +7,7 @@
 
 #include "agent/check_answer.h"
 #include "agent/migration.h"
+#include "lib/clock.h"
 #include "lib/json.h"
 #include "lib/log.h"
 #include "virt/storage.h"

@@ -4,6 +4,7 @@
 
 #include <assert.h>
 
+#include "lib/clock.h"
 #include "lib/json.h"
 #include "lib/log.h"
 

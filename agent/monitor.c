@@ -7,13 +7,15 @@
  */
 #include "agent/migration.h"
 
+#include <stdio.h>
+
 #include "lib/clock.h"
 #include "lib/json.h"
 #include "lib/log.h"
 
 LOG_MODULE(monitor);
 
-enum { SAMPLE_PERIOD_US = 500000 };
+enum { SAMPLE_PERIOD_US = 500000, IDLE_PERIOD_S = 5 };
 
 /* ---- acting on libvirt ---- */
 
@@ -340,6 +342,14 @@ static void format_optional(int64_t value, const char *unit, char *out, size_t s
         snprintf(out, size, "%lld %s", (long long)value, unit);
 }
 
+/* A period of 0 means no line; the timer still looks now and then, as the option can be reloaded. */
+static void arm_log_timer(struct migration *m)
+{
+    int64_t period_s = conf_int(m->agent->conf, CONF_libvirt_live_migration_log_period);
+
+    loop_timer_arm(m->log_timer, (period_s > 0 ? period_s : IDLE_PERIOD_S) * USEC_PER_SEC);
+}
+
 static void write_line(void *aux)
 {
     struct migration *m = aux;
@@ -347,9 +357,8 @@ static void write_line(void *aux)
     const struct virt_job *j = &p->job;
     char rate[32], dirty[32], downtime[32], left[32];
 
-    loop_timer_arm(m->log_timer,
-                   conf_int(m->agent->conf, CONF_libvirt_live_migration_log_period) * USEC_PER_SEC);
-    if (!p->has_job)
+    arm_log_timer(m);
+    if (!p->has_job || conf_int(m->agent->conf, CONF_libvirt_live_migration_log_period) == 0)
         return;
     _cleanup_(log_scope_end) struct log_scope scope =
         log_scope_begin(json_get_string(m->context, "request_id", NULL), m->instance_uuid);
@@ -397,8 +406,7 @@ void monitor_start(struct migration *m)
     m->monitor_timer = loop_timer_new(m->agent->loop, "monitor", tick, m);
     m->log_timer = loop_timer_new(m->agent->loop, "period line", write_line, m);
     loop_timer_arm(m->monitor_timer, SAMPLE_PERIOD_US / 5);
-    loop_timer_arm(m->log_timer,
-                   conf_int(m->agent->conf, CONF_libvirt_live_migration_log_period) * USEC_PER_SEC);
+    arm_log_timer(m);
 }
 
 void monitor_stop(struct migration *m)

@@ -21,6 +21,7 @@ struct policy_limits {
     int64_t downtime_delay_s;     /* per GiB */
     int64_t completion_timeout_s; /* per GiB, or total; 0 = never */
     bool timeout_is_total;
+    int64_t timeout_cap_s; /* operator's limit for a whole migration; 0 = none */
     enum policy_timeout_action timeout_action;
     bool post_copy;                 /* may be used */
     int post_copy_after_iterations; /* without convergence; 0 = only at the timeout or by force */

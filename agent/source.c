@@ -10,8 +10,10 @@
 
 #include <string.h>
 
+#include "lib/clock.h"
 #include "lib/json.h"
 #include "lib/log.h"
+#include "lib/metrics.h"
 #include "virt/domain_xml.h"
 #include "virt/storage.h"
 
@@ -509,7 +511,9 @@ static void fill_migration(struct migration *m, struct run *run)
         (int)conf_int(conf, CONF_libvirt_live_migration_auto_converge_increment);
     v->parallel_connections = (int)conf_int(conf, CONF_libvirt_live_migration_parallel_connections);
     v->bandwidth_mib = m->settings.bandwidth_mib;
-    v->disk_bandwidth_mib = source_disk_bandwidth(m->settings.bandwidth_mib, disks);
+    v->disk_bandwidth_mib = conf_bool(conf, CONF_libvirt_live_migration_disk_bandwidth_divided)
+                                ? source_disk_bandwidth(m->settings.bandwidth_mib, disks)
+                                : 0;
     v->post_copy_bandwidth_mib = conf_int(conf, CONF_libvirt_live_migration_post_copy_bandwidth);
     m->post_copy_possible = v->post_copy;
 }

@@ -419,8 +419,9 @@ OPT(net, ovs_datapath_type, ENUM, "", .words = "|system|netdev",
 
 GROUP(agent, "The agent itself.")
 
-OPT(agent, control_plane, ENUM, "nova", .words = "standalone|nova",
-    .help = "Who directs this host: nova (conductor, API) or standalone (computectl).",
+OPT(agent, control_plane, ENUM, "standalone", .words = "standalone|nova",
+    .help = "Who directs this host: standalone (computectl) or nova (conductor, API).",
+    .more = "This release has standalone alone; with nova the agent does not start.",
     .nova = "none", .since = "0.1")
 OPT(agent, control_socket, PATH, "/run/computed/control.sock",
     .help = "Unix socket on which computectl talks to the agent.",
