@@ -210,12 +210,13 @@ static void hand_over(struct consumer *c, const struct slot *slot, uint16_t chan
     struct delivery_letter *letter = NEW(struct delivery_letter);
     struct bus_delivery *d = NEW(struct bus_delivery);
 
-    *d = (struct bus_delivery){.body = STEAL(m->body),
+    *d = (struct bus_delivery){.body = m->body,
                                .body_length = m->length,
                                .redelivered = m->redelivered,
                                .is_reply = slot->queue.kind == TOPOLOGY_REPLY,
                                .epoch = slot->epoch,
                                .tag = ((uint64_t)channel << TAG_BITS) | m->delivery_tag};
+    m->body = NULL; /* taken */
     letter->letter = (struct letter){.kind = LETTER_DELIVERY, .drop = drop_delivery};
     letter->delivery = d;
     mailbox_post(c->setup->outbox, &letter->letter);

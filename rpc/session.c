@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "rpc/session_internal.h"
+#include "rpc/session.h"
 
 #include <amqp_tcp_socket.h>
 #include <errno.h>
@@ -14,6 +14,7 @@
 
 #include "lib/clock.h"
 #include "lib/text.h"
+#include "rpc/session_internal.h"
 
 /* --- the end of a session ----------------------------------------------------------------------- */
 

@@ -152,10 +152,11 @@ enum session_end session_publish(struct session *session, uint16_t channel, cons
         .content_type = amqp_cstring_bytes("application/json"),
         .content_encoding = amqp_cstring_bytes("utf-8"),
         .delivery_mode = AMQP_DELIVERY_PERSISTENT};
-    /* The library does not write to it. */
-    amqp_bytes_t bytes = {.len = length, .bytes = (void *)(uintptr_t)body};
+    amqp_bytes_t bytes = amqp_empty_bytes;
     int status;
 
+    bytes.len = length;
+    bytes.bytes = (void *)(uintptr_t)body; /* the library does not write to it */
     if (expiration_ms > 0) {
         snprintf(expiration, sizeof(expiration), "%" PRId64, expiration_ms);
         properties._flags |= AMQP_BASIC_EXPIRATION_FLAG;
