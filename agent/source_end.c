@@ -223,8 +223,8 @@ void source_finish(struct migration *m)
         m->progress.ended_us = clock_monotonic_us();
     loop_timer_free(m->wait_timer);
     m->wait_timer = NULL;
-    cloud_bindings_activate(m->agent->cloud, m->context, m->instance, m->data, m->destination_host,
-                            activated, migration_ref(m));
+    cloud_bindings(m->agent->cloud, m->context, m->instance, m->data, m->destination_host,
+                   CLOUD_BINDING_ACTIVATE, activated, migration_ref(m));
     migration_submit(m, &job, false, true);
 }
 
@@ -418,8 +418,8 @@ void source_roll_back(struct migration *m)
         m->final_state = MACHINE_SOURCE_CANCELLED;
     if (m->progress.ended_us == 0)
         m->progress.ended_us = clock_monotonic_us();
-    cloud_bindings_delete(agent->cloud, m->context, m->instance, m->data, m->destination_host,
-                          reverted, migration_ref(m));
+    cloud_bindings(agent->cloud, m->context, m->instance, m->data, m->destination_host,
+                   CLOUD_BINDING_DELETE, reverted, migration_ref(m));
     cloud_allocations_revert(agent->cloud, m->context, m->instance, m->record, reverted,
                              migration_ref(m));
     back->virt = agent->virt;

@@ -56,16 +56,17 @@ void cloud_fault(struct cloud *cloud, struct json_object *context, const char *i
 void cloud_block_devices(struct cloud *cloud, struct json_object *context,
                          const struct instance *instance, cloud_result_fn done, void *aux);
 
-/* Port bindings of the instance on `host` (Neutron; none in standalone, where these succeed at once). */
-void cloud_bindings_announce(struct cloud *cloud, struct json_object *context,
-                             const struct instance *instance, const char *host, cloud_done_fn done,
-                             void *aux); /* binding:profile.migrating_to = host */
-void cloud_bindings_activate(struct cloud *cloud, struct json_object *context,
-                             const struct instance *instance, const struct migrate_data *data,
-                             const char *host, cloud_done_fn done, void *aux);
-void cloud_bindings_delete(struct cloud *cloud, struct json_object *context,
-                           const struct instance *instance, const struct migrate_data *data,
-                           const char *host, cloud_done_fn done, void *aux);
+/* Port bindings of the instance on `host` (Neutron; none in standalone, where these succeed at once):
+ * binding:profile.migrating_to = host; the inactive binding made active; the binding deleted. */
+enum cloud_binding_change {
+    CLOUD_BINDING_ANNOUNCE,
+    CLOUD_BINDING_ACTIVATE,
+    CLOUD_BINDING_DELETE,
+};
+void cloud_bindings(struct cloud *cloud, struct json_object *context,
+                    const struct instance *instance, const struct migrate_data *data,
+                    const char *host, enum cloud_binding_change what, cloud_done_fn done,
+                    void *aux);
 
 /* Placement: migration uuid -> instance uuid (rollback), or away with the migration's (success). */
 void cloud_allocations_revert(struct cloud *cloud, struct json_object *context,

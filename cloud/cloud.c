@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Call-through to the provider, which sees every `done` through a post to the loop. */
+#include "cloud/cloud.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "cloud/cloud_provider.h"
+#include "lib/json.h"
+
+int cloud_new(struct cloud **out, struct loop *loop, const struct conf *conf, struct rpc *rpc,
+              const char *host, struct err *e)
+{
+    const char *plane = conf_string(conf, CONF_agent_control_plane);
+
+    if (!text_equal(plane, "standalone"))
+        return err_set(e, ERR_CONFIG,
+                       "agent.control_plane is %s; this release has the control plane standalone",
+                       plane);
+    struct cloud *cloud = NEW(struct cloud);
+    cloud->ops = &cloud_standalone_ops;
+    cloud->loop = loop;
+    cloud->conf = conf_ref(conf);
+    cloud->rpc = rpc;
+    cloud->host = text_dup(host);
+    if (cloud->ops->open(cloud, e) < 0) {
+        cloud_free(cloud);
+        return -1;
+    }
+    *out = cloud;
+    return 0;
+}
+
+void cloud_free(struct cloud *cloud)
+{
+    if (!cloud)
+        return;
+    cloud->ops->close(cloud);
+    conf_unref(cloud->conf);
+    free(cloud->host);
+    free(cloud);
+}
+
+const char *cloud_provider_name(const struct cloud *cloud)
+{
+    return cloud->ops->name;
+}
+
+/* ---- ends that come later ---- */
+
+struct later {
+    struct loop *loop;
+    cloud_done_fn done;
+    cloud_result_fn result_done;
+    void *aux;
+    bool failed;
+    struct err e;
+    struct json_object *result;
+};
+
+static void later_run(void *aux)
+{
+    struct later *later = aux;
+    const struct err *failure = later->failed ? &later->e : NULL;
+
+    if (later->done)
+        later->done(later->aux, failure);
+    else if (later->result_done)
+        later->result_done(later->aux, failure ? NULL : later->result, failure);
+    json_object_put(later->result);
+    free(later);
+}
+
+static void end_later(struct later *later, struct json_object *result, const struct err *failure)
+{
+    if (failure) {
+        later->failed = true;
+        later->e = *failure;
+    }
+    later->result = json_object_get(result);
+    loop_post(later->loop, "cloud", later_run, later);
+}
+
+static void ended(void *aux, const struct err *failure)
+{
+    end_later(aux, NULL, failure);
+}
+
+static void ended_with_result(void *aux, struct json_object *result, const struct err *failure)
+{
+    end_later(aux, result, failure);
+}
+
+static struct later *later_new(struct cloud *cloud, cloud_done_fn done, cloud_result_fn result_done,
+                               void *aux)
+{
+    struct later *later = NEW(struct later);
+
+    assert(loop_is_current(cloud->loop));
+    later->loop = cloud->loop;
+    later->done = done;
+    later->result_done = result_done;
+    later->aux = aux;
+    return later;
+}
+
+/* ---- the interface ---- */
+
+void cloud_migration_save(struct cloud *cloud, struct json_object *context,
+                          struct migration_record *record, const char *role,
+                          struct json_object *details, cloud_done_fn done, void *aux)
+{
+    cloud->ops->migration_save(cloud, context, record, role, details, ended,
+                               later_new(cloud, done, NULL, aux));
+}
+
+void cloud_instance_save(struct cloud *cloud, struct json_object *context,
+                         struct instance *instance, const char *expected_task_state,
+                         cloud_done_fn done, void *aux)
+{
+    cloud->ops->instance_save(cloud, context, instance, expected_task_state, ended,
+                              later_new(cloud, done, NULL, aux));
+}
+
+void cloud_event_start(struct cloud *cloud, struct json_object *context, const char *instance_uuid,
+                       const char *event)
+{
+    cloud->ops->event(cloud, context, instance_uuid, event, false, NULL);
+}
+
+void cloud_event_finish(struct cloud *cloud, struct json_object *context, const char *instance_uuid,
+                        const char *event, const struct err *failure)
+{
+    cloud->ops->event(cloud, context, instance_uuid, event, true, failure);
+}
+
+void cloud_fault(struct cloud *cloud, struct json_object *context, const char *instance_uuid,
+                 const struct err *failure)
+{
+    cloud->ops->fault(cloud, context, instance_uuid, failure);
+}
+
+void cloud_block_devices(struct cloud *cloud, struct json_object *context,
+                         const struct instance *instance, cloud_result_fn done, void *aux)
+{
+    cloud->ops->block_devices(cloud, context, instance, ended_with_result,
+                              later_new(cloud, NULL, done, aux));
+}
+
+void cloud_bindings(struct cloud *cloud, struct json_object *context,
+                    const struct instance *instance, const struct migrate_data *data,
+                    const char *host, enum cloud_binding_change what, cloud_done_fn done, void *aux)
+{
+    cloud->ops->bindings(cloud, context, instance, data, host, what, ended,
+                         later_new(cloud, done, NULL, aux));
+}
+
+void cloud_allocations_revert(struct cloud *cloud, struct json_object *context,
+                              const struct instance *instance,
+                              const struct migration_record *record, cloud_done_fn done, void *aux)
+{
+    cloud->ops->allocations(cloud, context, instance, record, ended,
+                            later_new(cloud, done, NULL, aux));
+}
+
+void cloud_allocations_drop(struct cloud *cloud, struct json_object *context,
+                            const struct migration_record *record, cloud_done_fn done, void *aux)
+{
+    cloud->ops->allocations(cloud, context, NULL, record, ended, later_new(cloud, done, NULL, aux));
+}
+
+void cloud_migrations(struct cloud *cloud, const char *instance_uuid, const char *status, int limit,
+                      cloud_result_fn done, void *aux)
+{
+    cloud->ops->migrations(cloud, instance_uuid, status, limit > 0 ? limit : 100, ended_with_result,
+                           later_new(cloud, NULL, done, aux));
+}
+
+void cloud_migrate(struct cloud *cloud, const struct cloud_migrate_request *request,
+                   cloud_result_fn done, void *aux)
+{
+    cloud->ops->migrate(cloud, request, ended_with_result, later_new(cloud, NULL, done, aux));
+}
