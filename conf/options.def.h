@@ -401,6 +401,10 @@ OPT(net, announce_interval, INT, "10", .min = 1, .max = 10000, .unit = "ms", .fl
 OPT(net, physical_interface_mappings, LIST, "",
     .help = "Interfaces of physical networks, as network:interface pairs; used when a bridge is missing and must be made.",
     .nova = "none", .since = "0.1")
+OPT(net, bridge_without_uplink, ENUM, "auto", .words = "auto|yes|no", .flags = CONF_RELOAD,
+    .help = "Whether a missing bridge whose interface is not known is made without one, for Neutron's agent to finish.",
+    .more = "auto means yes when Nova directs this host, as with nova-compute, and no in standalone.",
+    .nova = "none", .since = "0.1")
 OPT(net, bridge_mappings, LIST, "",
     .help = "Existing bridges of physical networks, as network:bridge pairs.",
     .nova = "none", .since = "0.1")

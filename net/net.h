@@ -36,6 +36,9 @@ struct net_port {
     int mtu;                /* 0 = leave */
     bool create_tap;        /* ovs_create_tap: we make the tap (RPC of 2026.2); else libvirt does */
     bool multiqueue;
+    bool
+        plugged_by_libvirt; /* OVS: the domain's interface has a <virtualport>, so libvirt makes the port
+                                and we only look; false = delegated, we make it before the tap exists */
 };
 void net_port_free(struct net_port *port);
 DEFINE_CLEANUP(struct net_port *, net_port_free)
@@ -66,8 +69,9 @@ struct net_armed;
 int net_arm(struct net *net, struct net_port *const *ports, size_t count, struct net_armed **out,
             struct err *e);
 /*
- * Announces now (a few system calls, < 1 ms) and repeats at +5, +20, +60 ms and, until net_disarm(), when
- * the tap is wired late (link event). Returns the number of ports whose first announcement left; those
+ * Announces now (a few system calls, < 1 ms) and repeats: [net] announce_count rounds, announce_interval
+ * apart, then at growing pauses for 2.4 s. When the tap is wired, retagged or gets another uplink later, all
+ * that begins anew, so a set is best kept armed for about 2 s after the guest runs. Returns the number of ports whose first announcement left; those
  * whose tap does not exist yet follow by themselves. Loop thread.
  */
 unsigned net_announce(struct net_armed *armed);
@@ -77,6 +81,9 @@ DEFINE_CLEANUP(struct net_armed *, net_disarm)
 /* Rows for the undo table; ended by a row with name NULL. */
 const struct undo_handler *net_undo_handlers(struct net *net);
 
-/* BLOCKS. Taps and ports of ours whose instance is not in `instances`: [{"name","bridge","why"}]. */
+/*
+ * BLOCKS. Taps and ports of ours whose instance is not in `instance_uuids` (NULL-terminated; instances that
+ * are on their way here belong into it): [{"name","bridge","why"}].
+ */
 int net_audit(struct net *net, const char *const *instance_uuids, struct json_object **out,
               struct err *e);
