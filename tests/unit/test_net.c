@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The room's front (net/net.h) over the fake wiring, reading of ports, framing of OVSDB, and what a look
+ * at this machine's own links can prove without rights. What needs rights is in tests/lab/test_net.py.
+ */
+#include "net/net.h"
+
+#include "lib/clock.h"
+#include "lib/fault.h"
+#include "lib/json.h"
+#include "lib/metrics.h"
+#include "net/fake.h"
+#include "net/netlink.h"
+#include "net/ovsdb.h"
+#include "tests/unit/unit.h"
+
+#define INSTANCE "11111111-2d1e-4a8b-9c0d-1e2f3a4b5c6d"
+
+static struct loop *loop;
+static struct conf *conf;
+static struct net *net;
+static struct undo *undo;
+
+static char *no_addresses[] = {NULL};
+static struct net_port port;
+
+static void setup(void)
+{
+    conf = conf_for_test("net.physical_interface_mappings", "physnet1:nosuch0", "net.mtu", "1450",
+                         "net.bridge_without_uplink", "no", NULL);
+    if (loop_new(&loop, &unit_err) < 0 || net_new(&net, loop, conf, &unit_err) < 0)
+        abort();
+    undo = undo_new(net_undo_handlers(net), NULL, NULL);
+    port = (struct net_port){.kind = NET_KIND_FAKE,
+                             .port_id = (char *)"aaaaaaaa-0000-4000-8000-000000000001",
+                             .instance_uuid = (char *)INSTANCE,
+                             .mac = (char *)"fa:16:3e:00:00:01",
+                             .addresses = no_addresses,
+                             .bridge = (char *)"brqtest-unit",
+                             .tap = (char *)"tapaaaaaaaa-00"};
+}
+
+static void teardown(void)
+{
+    fault_disarm_all();
+    undo_free(undo);
+    net_free(net);
+    loop_free(loop);
+    conf_unref(conf);
+}
+
+UNIT_FIXTURE(setup, teardown)
+
+UNIT_TEST(undone, "what was plugged is unplugged by its undo steps, and once more without harm")
+{
+    UNIT_EQ(net_plug(net, &port, undo, &unit_err), 0);
+    UNIT_EQ(net_fake_plugged(net), 1);
+    UNIT_EQ(undo_length(undo), 1);
+    _cleanup_(json_putp) struct json_object *steps = undo_to_json(undo);
+    UNIT_EQ(undo_run(undo, &unit_err), 0);
+    UNIT_EQ(net_fake_plugged(net), 0);
+    UNIT_EQ(undo_from_json(undo, steps, &unit_err), 0);
+    UNIT_EQ(undo_run(undo, &unit_err), 0);
+    UNIT_EQ(net_unplug(net, &port, &unit_err), 0);
+}
+
+static int refuse_save(void *aux _unused_, struct json_object *steps _unused_, struct err *e)
+{
+    return err_set(e, ERR_JOURNAL, "the disk is full");
+}
+
+UNIT_TEST(journal_first, "nothing is plugged when the undo step cannot be written")
+{
+    _cleanup_(undo_freep) struct undo *bad = undo_new(net_undo_handlers(net), refuse_save, NULL);
+
+    UNIT_FAILS(net_plug(net, &port, bad, &unit_err), ERR_JOURNAL);
+    UNIT_EQ(net_fake_plugged(net), 0);
+}
+
+UNIT_TEST(failing_plug, "a plug that fails after its effect is taken back by the undo steps")
+{
+    UNIT_EQ(fault_arm("net.plugged=error", &unit_err), 0);
+    UNIT_TRUE(net_plug(net, &port, undo, &unit_err) < 0);
+    UNIT_EQ(net_fake_plugged(net), 1);
+    err_clear(&unit_err);
+    UNIT_EQ(undo_run(undo, &unit_err), 0);
+    UNIT_EQ(net_fake_plugged(net), 0);
+}
+
+UNIT_TEST(missing, "a missing bridge that cannot be made is refused with its name")
+{
+    net_fake_bridge_missing(net, "brqtest-unit", false);
+    UNIT_FAILS(net_check(net, &port, &unit_err), ERR_NET_PLUG);
+    UNIT_HAS(unit_err.text, "brqtest-unit");
+    UNIT_FAILS(net_plug(net, &port, undo, &unit_err), ERR_NET_PLUG);
+}
+
+UNIT_TEST(real_missing, "a Linux bridge is refused with its name and what is configured")
+{
+    struct net_port p = port;
+
+    p.kind = NET_KIND_BRIDGE;
+    UNIT_FAILS(net_check(net, &p, &unit_err), ERR_NET_PLUG);
+    UNIT_HAS(unit_err.text, "brqtest-unit");
+    UNIT_HAS(unit_err.text, "physnet1:nosuch0");
+    p.physical_network = (char *)"physnet1";
+    UNIT_FAILS(net_check(net, &p, &unit_err), ERR_NET_PLUG);
+    UNIT_HAS(unit_err.text, "nosuch0");
+    UNIT_HAS(unit_err.text, "does not exist");
+    p.bridge = (char *)"lo";
+    UNIT_FAILS(net_check(net, &p, &unit_err), ERR_NET_PLUG);
+    UNIT_HAS(unit_err.text, "no Linux bridge");
+    UNIT_EQ(net_unplug(net, &port, &unit_err), 0);
+}
+
+UNIT_TEST(hostile,
+          "hostile names of taps, bridges, ports and addresses are refused before anything is done")
+{
+    static const char *const names[] = {
+        "", "..", "a/b", "tap0;reboot", "tap\nline", "tap $x", "0123456789abcdef", NULL};
+    char *bad_address[] = {(char *)"198.51.100.1 ; x", NULL};
+    struct net_port p;
+
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        p = port;
+        p.tap = (char *)names[i];
+        UNIT_FAILS(net_plug(net, &p, undo, &unit_err), ERR_INVALID);
+        p = port;
+        p.bridge = (char *)names[i];
+        UNIT_FAILS(net_unplug(net, &p, &unit_err), ERR_INVALID);
+    }
+    p = port;
+    p.mac = (char *)"01:00:5e:00:00:01";
+    UNIT_FAILS(net_check(net, &p, &unit_err), ERR_INVALID);
+    p = port;
+    p.port_id = (char *)"../../x";
+    UNIT_FAILS(net_check(net, &p, &unit_err), ERR_INVALID);
+    p = port;
+    p.mtu = 67;
+    UNIT_FAILS(net_check(net, &p, &unit_err), ERR_INVALID);
+    p = port;
+    p.addresses = bad_address;
+    UNIT_FAILS(net_check(net, &p, &unit_err), ERR_INVALID);
+    UNIT_EQ(undo_length(undo), 0);
+    _cleanup_(str_freep) char *calls = net_fake_calls(net);
+    UNIT_STR(calls, "");
+}
+
+UNIT_TEST(round_trip, "a port survives the way through JSON")
+{
+    char *addresses[] = {(char *)"198.51.100.7", (char *)"2001:db8::7", NULL};
+    _cleanup_(net_port_freep) struct net_port *back = NULL;
+
+    port.addresses = addresses;
+    port.physical_network = (char *)"physnet1";
+    port.mtu = 9000;
+    port.create_tap = port.plugged_by_libvirt = true;
+    port.kind = NET_KIND_OVS;
+    _cleanup_(json_putp) struct json_object *o = net_port_to_json(&port);
+    if (!UNIT_EQ(net_port_from_json(o, &back, &unit_err), 0))
+        return;
+    _cleanup_(json_putp) struct json_object *again = net_port_to_json(back);
+    _cleanup_(str_freep) char *a = json_text(o), *b = json_text(again);
+    UNIT_STR(a, b);
+    UNIT_HAS(a, "\"kind\":\"ovs\"");
+}
+
+UNIT_TEST(bad_json, "a port from a damaged journal is refused")
+{
+    static const char *const changes[][2] = {
+        {"kind", "\"vhost\""}, {"tap", "\"../x\""},      {"mac", "5"},
+        {"mtu", "-1"},         {"addresses", "[\"x\"]"}, {"addresses", "[7,null]"},
+        {"bridge", "null"},    {"mtu", "4294968796"}};
+
+    for (size_t i = 0; i < ARRAY_LEN(changes); i++) {
+        struct net_port *back = NULL;
+        struct json_object *value = NULL;
+        _cleanup_(json_putp) struct json_object *o = net_port_to_json(&port);
+        if (json_parse(changes[i][1], strlen(changes[i][1]), &value, &unit_err) < 0)
+            abort();
+        json_object_object_add(o, changes[i][0], value);
+        UNIT_TRUE(net_port_from_json(o, &back, &unit_err) < 0);
+        UNIT_TRUE(back == NULL);
+        err_clear(&unit_err);
+    }
+}
+
+UNIT_TEST(ready, "waiting ends when the port is ready, and tells after its time why it is not")
+{
+    net_fake_fail(net, "ready", 2, ERR_NET_PLUG, "uplink eth1 is down");
+    UNIT_EQ(net_wait_ready(net, &port, 2 * USEC_PER_SEC, &unit_err), 0);
+    net_fake_fail(net, "ready", 1000000, ERR_NET_PLUG, "uplink eth1 is down");
+    UNIT_FAILS(net_wait_ready(net, &port, 30 * USEC_PER_MSEC, &unit_err), ERR_NET_PLUG);
+    UNIT_HAS(unit_err.text, "30 ms");
+    UNIT_HAS(unit_err.text, "uplink eth1 is down");
+}
+
+UNIT_TEST(announced, "a port is announced at once, repeated, and no more once it is disarmed")
+{
+    struct net_port *ports[] = {&port};
+    struct net_armed *armed = NULL;
+    uint64_t before = metric_get(METRIC_ANNOUNCEMENTS);
+
+    UNIT_EQ(net_arm(net, ports, 1, &armed, &unit_err), 0);
+    UNIT_EQ(net_fake_announced(net, port.tap), 0);
+    UNIT_EQ(net_announce(armed), 1);
+    UNIT_EQ(net_fake_announced(net, port.tap), 1);
+    UNIT_EQ(metric_get(METRIC_ANNOUNCEMENTS), before + 1);
+    int64_t end = clock_monotonic_us() + 5 * USEC_PER_SEC;
+    while (net_fake_announced(net, port.tap) < 4 && clock_monotonic_us() < end)
+        (void)loop_turn(loop, 100, NULL);
+    UNIT_EQ(net_fake_announced(net, port.tap), 4);
+    net_disarm(armed);
+    (void)loop_turn(loop, 0, NULL);
+    UNIT_EQ(net_fake_announced(net, port.tap), 4);
+}
+
+UNIT_TEST(unwired, "a port whose tap is not wired is not counted as announced")
+{
+    struct net_port *ports[] = {&port};
+    struct net_armed *armed = NULL;
+
+    net_fake_set_unwired(net, port.tap, true);
+    UNIT_EQ(net_arm(net, ports, 1, &armed, &unit_err), 0);
+    UNIT_EQ(net_announce(armed), 0);
+    net_disarm(armed);
+}
+
+UNIT_TEST(limited, "however often it is asked, a port sends a bounded number of rounds a second")
+{
+    struct net_port *ports[] = {&port};
+    struct net_armed *armed = NULL;
+
+    UNIT_EQ(net_arm(net, ports, 1, &armed, &unit_err), 0);
+    clock_fake_set(clock_monotonic_us());
+    for (int i = 0; i < 1000; i++)
+        (void)net_announce(armed);
+    clock_fake_stop();
+    UNIT_TRUE(net_fake_announced(net, port.tap) <= 30);
+    net_disarm(armed);
+}
+
+UNIT_TEST(arm_fails, "when one of several ports cannot be armed none stays armed")
+{
+    struct net_port second = port;
+    struct net_port *ports[] = {&port, &second};
+    struct net_armed *armed = NULL;
+
+    second.mac = (char *)"nonsense";
+    UNIT_FAILS(net_arm(net, ports, 2, &armed, &unit_err), ERR_INVALID);
+    UNIT_TRUE(armed == NULL);
+    _cleanup_(str_freep) char *calls = net_fake_calls(net);
+    UNIT_HAS(calls, "disarm tapaaaaaaaa-00");
+}
+
+UNIT_TEST(audit, "an audit names what is left of instances that are not here")
+{
+    static const char *const here[] = {INSTANCE, NULL}, *const nobody[] = {NULL};
+    _cleanup_(json_putp) struct json_object *known = NULL, *unknown = NULL;
+
+    UNIT_EQ(net_plug(net, &port, undo, &unit_err), 0);
+    UNIT_EQ(net_audit(net, here, &known, &unit_err), 0);
+    UNIT_EQ(net_audit(net, nobody, &unknown, &unit_err), 0);
+    UNIT_EQ(json_object_array_length(unknown), json_object_array_length(known) + 1);
+    _cleanup_(str_freep) char *text = json_text(unknown);
+    UNIT_HAS(text, "tapaaaaaaaa-00");
+}
+
+UNIT_TEST(bad_bridge_step, "a step to remove a bridge with a hostile name is refused")
+{
+    struct json_object *args = json_object_new_object();
+
+    json_add_string(args, "bridge", "br/../0");
+    UNIT_EQ(undo_push(undo, "net.remove_bridge", args, &unit_err), 0);
+    UNIT_FAILS(undo_run(undo, &unit_err), ERR_INVALID);
+}
+
+UNIT_TEST(no_ovs, "without Open vSwitch a port of it is refused with the place that was tried")
+{
+    struct net_port p = port;
+    _cleanup_(conf_unrefp) struct conf *elsewhere =
+        conf_for_test("net.ovs_database", "unix:/nonexistent/db.sock", NULL);
+
+    net_set_conf(net, elsewhere);
+    p.kind = NET_KIND_OVS;
+    UNIT_FAILS(net_check(net, &p, &unit_err), ERR_NET_PLUG);
+    UNIT_HAS(unit_err.text, "/nonexistent/db.sock");
+}
+
+UNIT_TEST(bad_database, "a place of the database that is none is refused")
+{
+    static const char *const bad[] = {"",
+                                      "unix:",
+                                      "tcp:",
+                                      "tcp:127.0.0.1",
+                                      "tcp:localhost:1",
+                                      "tcp:127.0.0.1:0",
+                                      "ssl:127.0.0.1:6640",
+                                      "tcp:[::1]"};
+    struct ovsdb *db = NULL;
+
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        UNIT_TRUE(ovsdb_open(&db, bad[i], &unit_err) < 0);
+        UNIT_TRUE(unit_err.code == ERR_CONFIG || unit_err.code == ERR_INVALID);
+        err_clear(&unit_err);
+    }
+}
+
+UNIT_TEST(framing, "the end of a JSON text in a stream is found in pieces of any size")
+{
+    static const char text[] = "{\"a\":[\"}\\\"]\",{}],\"b\":\"\\\\\"}{\"next\":1}";
+    size_t expected = strlen(text) - strlen("{\"next\":1}");
+
+    for (size_t piece = 1; piece < sizeof(text); piece++) {
+        struct json_frame f = {0};
+        size_t at = 0, end = 0;
+        while (at < sizeof(text) - 1 && !end) {
+            size_t n = at + piece < sizeof(text) - 1 ? piece : sizeof(text) - 1 - at;
+            end = json_frame_end(&f, text + at, n);
+            at += end ? end : n;
+        }
+        UNIT_EQ(at, expected);
+    }
+}
+
+UNIT_TEST(links, "the machine's own links are read: lo is there, up and in no bridge")
+{
+    _cleanup_(netlink_freep) struct netlink *nl = NULL;
+    _cleanup_(mem_freep) struct link *links = NULL;
+    struct link lo;
+    bool found = false;
+    size_t n = 0;
+
+    UNIT_EQ(netlink_open(&nl, &unit_err), 0);
+    UNIT_EQ(netlink_link(nl, "lo", &lo, &found, &unit_err), 0);
+    UNIT_TRUE(found && lo.index > 0 && lo.master == 0 && lo.port_state == LINK_STATE_NONE);
+    UNIT_EQ(netlink_link(nl, "nosuchlink0", &lo, &found, &unit_err), 0);
+    UNIT_TRUE(!found);
+    UNIT_EQ(netlink_link(nl, "a-name-that-no-interface-can-have", &lo, &found, &unit_err), 0);
+    UNIT_TRUE(!found);
+    UNIT_EQ(netlink_links(nl, 0, &links, &n, &unit_err), 0);
+    UNIT_TRUE(n >= 1);
+}
