@@ -315,8 +315,8 @@ static void emit(enum log_level level, const char *module, const char *text)
     write_all(fd, line, n);
 }
 
-static void escape_and_emit(enum log_level level, const char *module, const char *format,
-                            va_list args, const struct err *e)
+_printf_(3, 0) static void escape_and_emit(enum log_level level, const char *module,
+                                           const char *format, va_list args, const struct err *e)
 {
     struct text_buffer raw = TEXT_BUFFER_INIT;
     char text[TEXT_MAX];

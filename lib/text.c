@@ -31,7 +31,7 @@ void *mem_resize(void *p, size_t size)
     return q;
 }
 
-static char *format_v(const char *format, va_list args)
+_printf_(1, 0) static char *format_v(const char *format, va_list args)
 {
     char *s = NULL;
 
