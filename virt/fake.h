@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A hypervisor in memory for tests: the test scripts domains, statistics, outcomes, events, errors and
+ * calls that hang, and reads what was asked of it. Use the object through virt/virt.h as any other.
+ *
+ * All functions may be called from any thread; events are told at once on the loop's thread, else
+ * posted to it. `op` is a call's name: host_read host_facts describe state list migratable_xml metadata
+ * migrate sample completed set_downtime set_bandwidth start_post_copy abort suspend resume destroy
+ * destroy_incoming undefine.
+ */
+#pragma once
+
+#include "virt/virt.h"
+#include "virt/virt_provider.h"
+
+/* Up from the start; the first `connection` callback is posted to the loop. */
+int virt_fake_new(struct virt **out, struct loop *loop, const struct virt_callbacks *callbacks,
+                  void *aux, struct err *e);
+
+/* --- domains --- */
+
+/* xml NULL = a small one with that uuid, name and no disks. Persistent. */
+void virt_fake_add(struct virt *virt, const char *uuid, const char *name, const char *xml,
+                   enum virt_state state);
+void virt_fake_remove(struct virt *virt, const char *uuid);
+void virt_fake_set_state(struct virt *virt, const char *uuid, enum virt_state state);
+/* An unfinished arrival: paused, never ran. virt_fake_set_state() ends that. */
+void virt_fake_set_incoming(struct virt *virt, const char *uuid);
+void virt_fake_set_metadata(struct virt *virt, const char *uuid, const char *text);
+enum virt_state virt_fake_state(struct virt *virt, const char *uuid);
+
+/* --- the host --- */
+
+/* Down: calls fail with ERR_HYPERVISOR, a migrate call under way ends as UNKNOWN. */
+void virt_fake_set_up(struct virt *virt, bool up, const char *why);
+/* Edits the facts that virt_check_destination() judges; by default every guest fits. */
+void virt_fake_set_facts(struct virt *virt,
+                         void (*edit)(void *aux, const struct virt_guest *guest,
+                                      struct virt_host_facts *facts),
+                         void *aux);
+void virt_fake_set_memory(struct virt *virt, int64_t total, int64_t available); /* bytes */
+
+/* --- a migration --- */
+
+/* Statistics: each sample call takes the next, the last repeats. Copied. */
+void virt_fake_samples(struct virt *virt, const char *uuid, const struct virt_job *jobs,
+                       size_t count);
+void virt_fake_completed(struct virt *virt, const char *uuid, const struct virt_job *job);
+/*
+ * Ends the migrate call of that domain, now or as soon as it begins. COMPLETED takes the domain away;
+ * `text` is the error of the others. Without it the call lasts until virt_migration_abort(), which ends
+ * it as CANCELLED.
+ */
+void virt_fake_finish(struct virt *virt, const char *uuid, enum virt_outcome outcome,
+                      const char *text);
+/* Waits until the migrate call of that domain is under way; false after timeout_ms. */
+bool virt_fake_wait_migrating(struct virt *virt, const char *uuid, int timeout_ms);
+
+/* What the last migrate call of that domain asked for; strings are owned by the fake, and stay until
+ * the next one or until it is freed. NULL when there was none. */
+const struct virt_migration *virt_fake_migration(struct virt *virt, const char *uuid);
+
+/* --- events --- */
+
+void virt_fake_event(struct virt *virt, const char *uuid, enum virt_event event);
+void virt_fake_iteration(struct virt *virt, const char *uuid, int iteration);
+void virt_fake_job_completed(struct virt *virt, const char *uuid, const struct virt_job *job);
+
+/* --- trouble --- */
+
+/* The next `times` calls of `op` fail with that (-1 = for ever, 0 = no more). */
+void virt_fake_fail(struct virt *virt, const char *op, enum err_code code, const char *text,
+                    int times);
+/* Calls of `op` hang until it is set to false, or the fake is freed. */
+void virt_fake_hang(struct virt *virt, const char *op, bool hang);
+
+/* --- what was asked --- */
+
+/* "set_downtime <uuid> 50", in order; NULL-terminated, caller frees with text_vector_free(). */
+char **virt_fake_calls(struct virt *virt);
+unsigned virt_fake_count(struct virt *virt, const char *op);

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* libvirt's job statistics as a struct virt_job. */
+#include "virt/libvirt_internal.h"
+
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+enum kind { KIND_NUMBER, KIND_INT };
+
+static const struct {
+    const char *name;
+    size_t offset;
+    enum kind kind;
+} job_rows[] = {
+    {VIR_DOMAIN_JOB_TIME_ELAPSED, offsetof(struct virt_job, elapsed_ms), KIND_NUMBER},
+    {VIR_DOMAIN_JOB_SETUP_TIME, offsetof(struct virt_job, setup_ms), KIND_NUMBER},
+    {VIR_DOMAIN_JOB_DOWNTIME, offsetof(struct virt_job, downtime_ms), KIND_NUMBER},
+    {VIR_DOMAIN_JOB_MEMORY_TOTAL, offsetof(struct virt_job, memory_total), KIND_NUMBER},
+    {VIR_DOMAIN_JOB_MEMORY_PROCESSED, offsetof(struct virt_job, memory_processed), KIND_NUMBER},
+    {VIR_DOMAIN_JOB_MEMORY_REMAINING, offsetof(struct virt_job, memory_remaining), KIND_NUMBER},
+    {VIR_DOMAIN_JOB_MEMORY_BPS, offsetof(struct virt_job, memory_bps), KIND_NUMBER},
+    {VIR_DOMAIN_JOB_MEMORY_DIRTY_RATE, offsetof(struct virt_job, dirty_rate), KIND_NUMBER},
+    {VIR_DOMAIN_JOB_MEMORY_PAGE_SIZE, offsetof(struct virt_job, page_size), KIND_NUMBER},
+    {VIR_DOMAIN_JOB_MEMORY_POSTCOPY_REQS, offsetof(struct virt_job, postcopy_requests),
+     KIND_NUMBER},
+    {VIR_DOMAIN_JOB_MEMORY_ITERATION, offsetof(struct virt_job, iteration), KIND_INT},
+    {VIR_DOMAIN_JOB_DISK_TOTAL, offsetof(struct virt_job, disk_total), KIND_NUMBER},
+    {VIR_DOMAIN_JOB_DISK_PROCESSED, offsetof(struct virt_job, disk_processed), KIND_NUMBER},
+    {VIR_DOMAIN_JOB_DISK_REMAINING, offsetof(struct virt_job, disk_remaining), KIND_NUMBER},
+    {VIR_DOMAIN_JOB_DISK_BPS, offsetof(struct virt_job, disk_bps), KIND_NUMBER},
+    {VIR_DOMAIN_JOB_AUTO_CONVERGE_THROTTLE, offsetof(struct virt_job, throttle_percent), KIND_INT},
+};
+
+static int64_t bounded(uint64_t value)
+{
+    return value > INT64_MAX ? INT64_MAX : (int64_t)value;
+}
+
+static bool number_of(const virTypedParameter *param, int64_t *out)
+{
+    switch (param->type) {
+    case VIR_TYPED_PARAM_INT:
+        *out = param->value.i;
+        return true;
+    case VIR_TYPED_PARAM_UINT:
+        *out = param->value.ui;
+        return true;
+    case VIR_TYPED_PARAM_LLONG:
+        *out = param->value.l;
+        return true;
+    case VIR_TYPED_PARAM_ULLONG:
+        *out = bounded(param->value.ul);
+        return true;
+    default:
+        return false;
+    }
+}
+
+static void store(struct virt_job *job, size_t offset, enum kind kind, int64_t value)
+{
+    char *place = (char *)job + offset;
+    int small = value > INT32_MAX ? INT32_MAX : (int)value;
+    if (kind == KIND_INT)
+        memcpy(place, &small, sizeof(small));
+    else
+        memcpy(place, &value, sizeof(value));
+}
+
+static void map_number(const virTypedParameter *param, struct virt_job *out)
+{
+    int64_t value;
+    if (!number_of(param, &value))
+        return;
+    for (size_t i = 0; i < ARRAY_LEN(job_rows); i++)
+        if (strcmp(job_rows[i].name, param->field) == 0)
+            store(out, job_rows[i].offset, job_rows[i].kind, value);
+}
+
+static bool is_outgoing(virTypedParameterPtr params, int count)
+{
+    int operation = VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT;
+    (void)virTypedParamsGetInt(params, count, VIR_DOMAIN_JOB_OPERATION, &operation);
+    return operation == VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT;
+}
+
+void libvirt_job_map(int type, virTypedParameterPtr params, int count, struct virt_job *out)
+{
+    *out = (struct virt_job){.downtime_ms = -1};
+    out->active = (type == VIR_DOMAIN_JOB_BOUNDED || type == VIR_DOMAIN_JOB_UNBOUNDED) &&
+                  is_outgoing(params, count);
+    out->completed = type == VIR_DOMAIN_JOB_COMPLETED;
+    for (int i = 0; i < count; i++)
+        map_number(&params[i], out);
+    if (out->page_size > 0 && out->dirty_rate > INT64_MAX / out->page_size)
+        out->dirty_rate = INT64_MAX;
+    else
+        out->dirty_rate *= out->page_size;
+    const char *text = NULL;
+    if (virTypedParamsGetString(params, count, VIR_DOMAIN_JOB_ERRMSG, &text) == 1 && text)
+        snprintf(out->error, sizeof(out->error), "%s", text);
+}
+
+int libvirt_sample(struct virt *virt, const char *uuid, bool completed, struct virt_job *out,
+                   struct err *e)
+{
+    LIBVIRT_CALL(call);
+    if (libvirt_call_begin(&call, virt, uuid, false, e) < 0)
+        return -1;
+    int type = VIR_DOMAIN_JOB_NONE, count = 0;
+    virTypedParameterPtr params = NULL;
+    unsigned flags =
+        completed ? VIR_DOMAIN_JOB_STATS_COMPLETED | VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED : 0;
+    if (virDomainGetJobStats(call.domain, &type, &params, &count, flags) < 0) {
+        const virError *last = virGetLastError();
+        /* An incoming migration has no statistics; outgoing is what we were asked about. */
+        if (!completed && last && last->code == VIR_ERR_OPERATION_UNSUPPORTED) {
+            libvirt_job_map(VIR_DOMAIN_JOB_NONE, NULL, 0, out);
+            return 0;
+        }
+        return libvirt_call_error(&call, e, "no statistics of domain %s", uuid);
+    }
+    libvirt_job_map(type, params, count, out);
+    virTypedParamsFree(params, count);
+    return 0;
+}
