@@ -71,8 +71,8 @@ int net_arm(struct net *net, struct net_port *const *ports, size_t count, struct
 /*
  * Announces now (a few system calls, < 1 ms) and repeats: [net] announce_count rounds, announce_interval
  * apart, then at growing pauses for 2.4 s. When the tap is wired, retagged or gets another uplink later, all
- * that begins anew, so a set is best kept armed for about 2 s after the guest runs. Returns the number of ports whose first announcement left; those
- * whose tap does not exist yet follow by themselves. Loop thread.
+ * that begins anew, so a set is best kept armed for about 2 s after the guest runs. Returns the number of
+ * ports whose first announcement left; those whose tap does not exist yet follow by themselves. Loop thread.
  */
 unsigned net_announce(struct net_armed *armed);
 void net_disarm(struct net_armed *armed); /* NULL is accepted */
