@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Everything computectl understands, once: parsing, --help, computectl(1), the bash completion and the
+ * tests are made from these rows.
+ *
+ *     OPTION(ID, "name", "ARGUMENT" or NULL, "One sentence.")            --name
+ *     SETTING("word", "key of the protocol", TYPE, min, max, "One sentence.")   word=value
+ *     COMMAND(handler, "words", "arguments", least, most, options, complete, "One sentence.", "more")
+ *
+ * least/most count arguments (-1: any number); options is a sum of WITH(ID), the common ones (COMMON)
+ * go with every command; complete says what the completion offers for arguments.
+ */
+/* clang-format off */
+#ifdef OPTION
+OPTION(HELP, "help", NULL, "Show help and exit.")
+OPTION(VERSION, "version", NULL, "Show the version and exit.")
+OPTION(JSON, "json", NULL, "Print the answer as JSON, one value a line.")
+OPTION(HOST, "host", "HOST", "Ask the agent of another host; the local agent relays over the message bus.")
+OPTION(SOCKET, "socket", "PATH", "Control socket of the local agent.")
+OPTION(TIMEOUT, "timeout", "SECONDS", "How long to wait for the agent's answer; 10 by default, 70 with --host.")
+OPTION(TO, "to", "HOST", "Destination; the agent chooses or refuses when it is not given.")
+OPTION(BLOCK, "block", NULL, "Copy local disks; without --block and --shared the agent finds out.")
+OPTION(SHARED, "shared", NULL, "Disks are on storage that both hosts share; copy none.")
+OPTION(OVERCOMMIT, "disk-over-commit", NULL, "Count the space that disks use, not their full size.")
+OPTION(WATCH, "watch", NULL, "Show the progress until the migration has ended.")
+OPTION(WAIT, "wait", NULL, "Wait without a word until the migration has ended.")
+OPTION(MIGRATION, "migration", "ID", "The migration with this number or UUID.")
+OPTION(STATUS, "status", "STATUS", "Only migrations in this status.")
+OPTION(LIMIT, "limit", "COUNT", "At most so many, newest first.")
+OPTION(INTERVAL, "interval", "SECONDS", "Time between two looks; 0.5 on a terminal, 5 else.")
+OPTION(METHODS, "methods", NULL, "Also tell the RPC methods and how often each was called.")
+OPTION(CONFIG_FILE, "config-file", "FILE", "Configuration file; may be repeated.")
+OPTION(CONFIG_DIR, "config-dir", "DIRECTORY", "Directory of configuration files; may be repeated.")
+OPTION(OUTPUT, "output", "FILE", "Write to this new file, readable for its owner only.")
+#endif
+
+#ifdef SETTING
+SETTING("downtime", "downtime_ms", INT, 20, 2000000, "Longest pause, in milliseconds.")
+SETTING("timeout", "completion_timeout_s", INT, 0, 31536000, "Time for the whole migration from its start, in seconds; 0 means no limit.")
+SETTING("action", "timeout_action", WORD, 0, 0, "What to do at the timeout: abort or force_complete.")
+SETTING("auto_converge", "auto_converge", BOOL, 0, 0, "Whether the instance may be slowed down.")
+SETTING("post_copy", "post_copy", BOOL, 0, 0, "Whether post-copy is permitted.")
+SETTING("bandwidth", "bandwidth_mib", INT, 0, 8796093022207, "Limit in MiB/s; 0 means none.")
+#endif
+
+#ifdef COMMAND
+COMMAND(migrate, "migrate", "INSTANCE [SETTING=VALUE...]", 1, -1,
+        WITH(TO) | WITH(BLOCK) | WITH(SHARED) | WITH(OVERCOMMIT) | WITH(WATCH) | WITH(WAIT) | WITH(INTERVAL), INSTANCES,
+        "Move a running instance to another host.",
+        "With --watch or --wait the exit status tells how the migration ended.")
+COMMAND(watch, "watch", "[INSTANCE|ID]", 0, 1, WITH(MIGRATION) | WITH(INTERVAL), INSTANCES,
+        "Show the progress of a migration until it has ended.",
+        "Without an argument the one migration that runs is followed. On a terminal two bars and the figures are drawn in place; "
+        "else, a line is written at each interval. The exit status tells how the migration ended.")
+COMMAND(list, "list", "", 0, 0, 0, NONE, "List the instances of the host.", "")
+COMMAND(show, "show", "INSTANCE", 1, 1, 0, INSTANCES, "Show an instance, its disks and ports and its newest migration.", "")
+COMMAND(migrations, "migrations", "[INSTANCE]", 0, 1, WITH(STATUS) | WITH(LIMIT), INSTANCES, "List migrations, newest first.", "")
+COMMAND(abort, "abort", "[INSTANCE|ID]", 0, 1, WITH(MIGRATION), INSTANCES,
+        "Abort a migration; the instance runs on at the source.",
+        "Without an argument the one migration that runs is meant.")
+COMMAND(force_complete, "force-complete", "[INSTANCE|ID]", 0, 1, WITH(MIGRATION), INSTANCES,
+        "Complete a migration now: post-copy if it is permitted, else the instance is paused until it has moved.",
+        "Without an argument the one migration that runs is meant.")
+COMMAND(set, "set", "[INSTANCE|ID] SETTING=VALUE...", 1, -1, WITH(MIGRATION), SETTINGS,
+        "Change the settings of a migration while it runs.",
+        "Without an instance the one migration that runs is meant. The operator's hard limits hold.")
+COMMAND(conf_get, "conf get", "OPTION", 1, 1, 0, OPTIONS, "Show one option of the agent, as group.name.", "")
+COMMAND(conf_list, "conf list", "[GROUP]", 0, 1, 0, NONE, "List the options of the agent, with where each value comes from.", "")
+COMMAND(conf_check, "conf check", "[FILE...]", 0, -1, WITH(CONFIG_FILE) | WITH(CONFIG_DIR), FILES,
+        "Read configuration files as the agent would and tell all problems; works without an agent.", "")
+COMMAND(conf_diff, "conf diff", "[FILE...]", 0, -1, WITH(CONFIG_FILE) | WITH(CONFIG_DIR), FILES,
+        "Tell what the files would change in the agent that runs.",
+        "Secrets cannot be compared and are left out.")
+COMMAND(conf_reload, "conf reload", "", 0, 0, 0, NONE,
+        "Make the agent read its files again; all reloadable changes take effect or none.", "")
+COMMAND(conf_import, "conf import", "FILE...", 1, -1, WITH(OUTPUT), FILES,
+        "Turn a nova.conf into YAML with only what differs from the defaults; works without an agent.",
+        "Secrets are written only with --output.")
+COMMAND(status, "status", "", 0, 0, WITH(METHODS), NONE, "Show the state of the agent, the message bus and the hypervisor.", "")
+COMMAND(stats, "stats", "", 0, 0, 0, NONE, "Show counters, the slowest callbacks and the memory in use.", "")
+COMMAND(log_level, "log-level", "[MODULE] [LEVEL]", 0, 2, 0, LEVELS,
+        "Show or change the level of the log, of all modules or one: debug, info, warning, error.", "")
+#endif
+/* clang-format on */

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A migration as the control protocol tells it, as text: the screen of `watch`, the line of a log, the
+ * table at the end, the row of `migrations`. Pure functions; what is missing or of another type is "-".
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <json-c/json_object.h>
+
+#include "lib/err.h"
+#include "lib/text.h"
+
+/* Still under way (Nova's statuses before an end). */
+bool view_is_active(struct json_object *migration);
+/* The six or seven lines of `watch`, `width` characters wide at most. */
+void view_screen(struct text_buffer *out, struct json_object *migration, unsigned width);
+/* One line of a watch that does not go to a terminal. */
+void view_line(struct text_buffer *out, struct json_object *migration);
+/* The end: what happened and how it was. */
+void view_result(struct text_buffer *out, struct json_object *migration);
+/* Many migrations as a table. */
+void view_table(struct text_buffer *out, struct json_object *migrations);
+/* What an ended migration means for the exit status: 0, or -1 with the error. */
+int view_outcome(struct json_object *migration, struct err *e);
+/* The settings in force, as pairs. */
+void view_settings(struct text_buffer *out, struct json_object *migration);
