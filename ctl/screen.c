@@ -277,8 +277,9 @@ void screen_json(struct text_buffer *out, struct json_object *value, unsigned in
 {
     if (json_object_is_type(value, json_type_object)) {
         size_t width = key_width(value);
-        json_object_object_foreach (value, key, member)
+        json_object_object_foreach (value, key, member) {
             json_member(out, key, member, indent, width);
+        }
     } else if (is_table(value)) {
         json_table(out, value, indent);
     } else if (json_object_is_type(value, json_type_array)) {
