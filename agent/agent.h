@@ -19,6 +19,7 @@
 #include "rpc/rpc.h"
 #include "virt/virt.h"
 
+struct conf_sources;
 struct control;
 struct migration;
 
@@ -39,11 +40,11 @@ struct agent {
     struct migration *migrations;             /* list, newest first */
     unsigned running_out;                     /* source migrations that hold a place */
     int64_t started_us;
-    bool draining;  /* SIGTERM: no new migrations */
-    bool recovered; /* unfinished migrations were looked at since the start */
-    /* how to load the configuration again; NULL in tests */
+    bool draining;                      /* SIGTERM: no new migrations */
+    bool recovered;                     /* unfinished migrations were looked at since the start */
+    const struct conf_sources *sources; /* where the configuration comes from; NULL in tests */
+    /* agent_reload(), or a test's own */
     int (*reload)(struct agent *agent, struct json_object **report, struct err *e);
-    void *reload_aux;
 };
 
 /* agent/reload.c: parses, validates and applies all or nothing; report is {"changed", "needs_restart"}. */

@@ -3,7 +3,7 @@
  * The destination's side: directories, disks and ports for a guest that comes, its arrival, and taking all
  * of it back. What is made is made by one job at a time, each step after its undo step is in the journal.
  */
-#include "agent/migration.h"
+#include "agent/destination.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -335,6 +335,21 @@ static void arm(struct migration *m, const struct port_list *ports)
     m->armed = NULL;
     if (net_arm(m->agent->net, ports->items, ports->count, &m->armed, &e) < 0)
         log_err(LOG_LEVEL_WARNING, &e, "migration %s: the ports cannot be announced", m->uuid);
+}
+
+void destination_rearm(struct migration *m)
+{
+    struct port_list ports = {0};
+    struct err e = ERR_INIT;
+
+    if (ports_of_destination(m->instance, m->data, &ports, &e) < 0)
+        log_err(LOG_LEVEL_WARNING, &e, "migration %s: the ports cannot be announced", m->uuid);
+    else
+        arm(m, &ports);
+    port_list_clear(&ports);
+    if (m->agent->switchover && m->switchover_key[0] &&
+        switchover_expect_key(m->agent->switchover, m->uuid, m->switchover_key, &e) < 0)
+        log_err(LOG_LEVEL_WARNING, &e, "migration %s: no direct line", m->uuid);
 }
 
 static void prepare_done(struct migration_job *job)

@@ -82,6 +82,17 @@ static int read_objects(struct migration *m, struct json_object *o, struct err *
     return 0;
 }
 
+/* The undo steps that were saved; they are run from a list without a way to save. */
+static int read_undo(struct migration *m, struct json_object *o, struct err *e)
+{
+    struct json_object *steps = json_get(o, "undo");
+
+    if (!steps)
+        return 0;
+    m->undo = undo_new(m->agent->undo_handlers, NULL, NULL);
+    return undo_from_json(m->undo, steps, e);
+}
+
 static int read_texts(struct migration *m, struct json_object *o, struct err *e)
 {
     const char *state, *key = json_get_string(o, "switchover_key", "");
@@ -121,7 +132,8 @@ int migration_from_record(struct agent *agent, struct json_object *record, struc
     struct migration *m =
         migration_new(agent, text_equal(role, "source") ? MIGRATION_SOURCE : MIGRATION_DESTINATION,
                       uuid, instance);
-    if (read_texts(m, record, e) < 0 || read_objects(m, record, e) < 0) {
+    if (read_texts(m, record, e) < 0 || read_objects(m, record, e) < 0 ||
+        read_undo(m, record, e) < 0) {
         migration_forget(m);
         return -1;
     }

@@ -98,7 +98,7 @@ void cloud_migrate(struct cloud *cloud, const struct cloud_migrate_request *requ
 /* An Instance object made from what the hypervisor says of a domain, for standalone. */
 struct cloud_interface_facts {
     const char *mac, *bridge, *tap, *model;
-    bool openvswitch;
+    bool openvswitch;         /* bridge is an Open vSwitch one */
     const char *interface_id; /* NULL = made from the MAC */
     int mtu;
 };

@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * After a restart: each record of the journal becomes a migration again and enters the machine where it
+ * stood (reliability.md 3.2). libvirt's peer-to-peer migrations went on without us; where they stand is
+ * read from the domains. A destination asks the source what became of the migration, for as long as it
+ * takes: what was prepared is taken back only when the source says that it is over.
+ */
+#include "agent/destination.h"
+#include "agent/migration.h"
+#include "lib/clock.h"
+#include "lib/json.h"
+#include "lib/log.h"
+
+LOG_MODULE(recovery);
+
+enum { ASK_PERIOD_US = 5000000, ASK_TIMEOUT_US = 10000000 };
+
+struct load {
+    struct agent *agent;
+    struct json_object *records;
+    size_t parked;
+    struct err e;
+};
+
+/* ---- the source's records ---- */
+
+static void resume_source(struct migration *m)
+{
+    struct err e = ERR_INIT;
+
+    switch (m->state) {
+    case MACHINE_SOURCE_ACCEPTED:
+    case MACHINE_SOURCE_QUEUED: /* nothing was begun: it takes its place in the queue again */
+        m->state = MACHINE_SOURCE_QUEUED;
+        migration_set_status(m, "queued");
+        source_next(m->agent);
+        return;
+    case MACHINE_SOURCE_PREPARING:
+    case MACHINE_SOURCE_WAITING_VIFS:
+    case MACHINE_SOURCE_STARTING:
+        err_set(&e, ERR_MIGRATION, "the agent of %s was restarted while the migration was %s",
+                m->source_host, machine_state_text(m->state));
+        migration_fail(m, &e);
+        m->destination_prepared = true;
+        m->final_state = MACHINE_SOURCE_ERROR;
+        m->state = MACHINE_SOURCE_ROLLING_BACK;
+        source_roll_back(m);
+        return;
+    case MACHINE_SOURCE_RUNNING:
+    case MACHINE_SOURCE_OBSERVING:
+        m->destination_prepared = true;
+        m->holds_place = true;
+        m->agent->running_out++;
+        m->state = MACHINE_SOURCE_OBSERVING;
+        source_observe(m);
+        return;
+    case MACHINE_SOURCE_FINISHING:
+        source_finish(m);
+        return;
+    case MACHINE_SOURCE_CLEANING:
+        source_clean(m);
+        return;
+    case MACHINE_SOURCE_ROLLING_BACK:
+        m->destination_prepared = true;
+        source_roll_back(m);
+        return;
+    case MACHINE_SOURCE_PARKED:
+        log_error("migration %s of %s is parked since before the restart: %s", m->uuid,
+                  m->instance_uuid, m->message ? m->message : "look at both hosts");
+        return;
+    default: /* ended; only its record was left */
+        source_end(m);
+    }
+}
+
+/* ---- the destination's records ---- */
+
+static void ask_source(void *aux);
+
+static void ask_source_later(struct migration *m)
+{
+    if (!m->wait_timer)
+        m->wait_timer = loop_timer_new(m->agent->loop, "ask the source", ask_source, m);
+    loop_timer_arm(m->wait_timer, ASK_PERIOD_US);
+}
+
+/* The source's word on a migration: is it over without a move? */
+static bool is_over(const char *status)
+{
+    return text_equal(status, "failed") || text_equal(status, "cancelled") ||
+           text_equal(status, "error");
+}
+
+static bool still_prepared(const struct migration *m)
+{
+    return m->state == MACHINE_DESTINATION_PREPARED || m->state == MACHINE_DESTINATION_HERE;
+}
+
+static void source_told(void *aux, struct json_object *result, const struct err *failure)
+{
+    struct migration *m = aux;
+    const char *status = json_get_string(result, "status", "");
+    struct err e = ERR_INIT;
+
+    if (!still_prepared(m) || (failure && failure->code == ERR_CANCELLED)) {
+        migration_unref(m);
+        return;
+    }
+    if ((failure && failure->code == ERR_NO_MIGRATION) || (!failure && is_over(status))) {
+        err_set(&e, ERR_MIGRATION, "%s says that the migration is over (%s)", m->source_host,
+                failure ? "not known there" : status);
+        migration_fail(m, &e);
+        /* takes back only what no running domain uses */
+        machine_event(m, MACHINE_EVENT_ROLLBACK);
+    } else if (!failure && text_equal(status, "completed")) {
+        machine_event(m, MACHINE_EVENT_POST);
+    } else {
+        ask_source_later(m);
+    }
+    migration_unref(m);
+}
+
+static void ask_source(void *aux)
+{
+    struct migration *m = aux;
+    struct json_object *args = json_object_new_object();
+    struct json_object *inner = json_object_new_object();
+    struct rpc_target target = {.topic = "compute", .server = m->source_host};
+    struct rpc_options options = {.version = "1.0", .timeout_us = ASK_TIMEOUT_US};
+
+    if (!still_prepared(m))
+        return;
+    json_add_string(inner, "migration", m->uuid);
+    json_add_string(args, "command", "migration");
+    json_add(args, "args", inner);
+    _cleanup_(json_putp) struct json_object *context = rpc_context_admin();
+    rpc_call(m->agent->rpc, &target, RPC_METHOD_control, args, context, &options, source_told,
+             migration_ref(m));
+}
+
+static void resume_destination(struct migration *m)
+{
+    struct err e = ERR_INIT;
+
+    switch (m->state) {
+    case MACHINE_DESTINATION_ACCEPTED:
+    case MACHINE_DESTINATION_PREPARING:
+    case MACHINE_DESTINATION_ROLLING_BACK:
+        err_set(&e, ERR_MIGRATION, "the agent of %s was restarted while it prepared",
+                m->destination_host);
+        migration_fail(m, &e);
+        m->state = MACHINE_DESTINATION_ROLLING_BACK;
+        destination_roll_back(m);
+        return;
+    case MACHINE_DESTINATION_PREPARED:
+    case MACHINE_DESTINATION_HERE:
+    case MACHINE_DESTINATION_SETTLING:
+        m->state = MACHINE_DESTINATION_PREPARED;
+        destination_rearm(m);
+        ask_source(m);
+        return;
+    case MACHINE_DESTINATION_PARKED:
+        log_error("migration %s of %s is parked since before the restart: %s", m->uuid,
+                  m->instance_uuid, m->message ? m->message : "look at this host");
+        return;
+    default:
+        destination_end(m);
+    }
+}
+
+/* ---- loading ---- */
+
+static void take_record(void *aux, const char *uuid, const char *role, struct json_object *record)
+{
+    struct load *load = aux;
+
+    (void)uuid;
+    (void)role;
+    json_object_array_add(load->records, json_object_get(record));
+}
+
+static void load_run(void *aux)
+{
+    struct load *load = aux;
+
+    (void)journal_load(load->agent->journal, take_record, load, NULL, &load->parked, &load->e);
+}
+
+static void resume(struct agent *agent, struct json_object *record)
+{
+    struct migration *m = NULL;
+    struct err e = ERR_INIT;
+
+    if (migration_from_record(agent, record, &m, &e) < 0) {
+        log_err(LOG_LEVEL_ERROR, &e, "a journal record is left alone");
+        return;
+    }
+    log_warning("migration %s of %s (%s) was unfinished at the last end: it was %s", m->uuid,
+                m->instance_uuid, migration_role_name(m->role), machine_state_text(m->state));
+    if (m->role == MIGRATION_SOURCE)
+        resume_source(m);
+    else
+        resume_destination(m);
+}
+
+static void load_done(void *aux, enum work_end end)
+{
+    struct load *load = aux;
+
+    if (end != WORK_DONE)
+        return;
+    if (err_is_set(&load->e))
+        log_err(LOG_LEVEL_ERROR, &load->e, "unfinished migrations cannot be looked at");
+    for (size_t i = 0; i < json_object_array_length(load->records); i++)
+        resume(load->agent, json_object_array_get_idx(load->records, i));
+    if (load->parked > 0)
+        log_error("%zu journal record(s) cannot be read and are parked", load->parked);
+    load->agent->recovered = true;
+}
+
+static void load_release(void *aux)
+{
+    struct load *load = aux;
+
+    json_object_put(load->records);
+    free(load);
+}
+
+void recovery_start(struct agent *agent)
+{
+    struct load *load = NEW(struct load);
+    struct work work = {.name = "read the journal",
+                        .run = load_run,
+                        .done = load_done,
+                        .release = load_release,
+                        .aux = load};
+
+    load->agent = agent;
+    load->records = json_object_new_array();
+    workers_submit(agent->workers, &work);
+}
