@@ -16,11 +16,12 @@
 #include "agent/agent.h"
 #include "agent/control.h"
 #include "agent/migration.h"
-#include "conf/help.h"
 #include "conf/load.h"
+#include "conf/render.h"
 #include "config.h"
 #include "lib/clock.h"
 #include "lib/fault.h"
+#include "lib/json.h"
 #include "lib/log.h"
 #include "lib/text.h"
 #include "virt/storage.h"
@@ -305,6 +306,20 @@ static int usage(void)
     return EXIT_USAGE_ERROR;
 }
 
+static int print_help(void)
+{
+    struct text_buffer b = TEXT_BUFFER_INIT;
+
+    text_buffer_add(&b, "computed - OpenStack-compatible compute node agent\n\n"
+                        "computed [--config-file FILE]... [--config-dir DIR] [--log-file FILE] "
+                        "[--debug]\n"
+                        "         [--fault-file FILE] [--print-machine] [--version] [--help]\n\n");
+    conf_render_help(&b);
+    fputs(b.data, stdout);
+    text_buffer_free(&b);
+    return 0;
+}
+
 static int print_machine(void)
 {
     _cleanup_(str_freep) char *dot = machine_dot();
@@ -322,8 +337,7 @@ static int handle_arguments(struct process *p, int argc, char **argv)
             return 0;
         }
         if (text_equal(argv[i], "--help")) {
-            conf_help(stdout);
-            return 0;
+            return print_help();
         }
         if (text_equal(argv[i], "--print-machine"))
             return print_machine();
