@@ -3,6 +3,7 @@
 #include "rpc/failure.h"
 
 #include <ctype.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -167,15 +168,12 @@ char *failure_encode(const struct err *e)
 
 /* ---- in ---- */
 
+/* Cut at the limit; relays of relays have the suffix more than once. */
 static void copy_name(char *out, size_t size, const char *name)
 {
-    size_t length = strlen(name);
-    if (text_ends_with(name, REMOTE_SUFFIX))
-        length -= strlen(REMOTE_SUFFIX);
-    if (length >= size)
-        length = size - 1;
-    memcpy(out, name, length);
-    out[length] = '\0';
+    snprintf(out, size, "%s", name);
+    while (text_ends_with(out, REMOTE_SUFFIX))
+        out[strlen(out) - strlen(REMOTE_SUFFIX)] = '\0';
 }
 
 /* A class name only means ours when it is of the module that our table has it in. */
