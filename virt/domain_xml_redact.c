@@ -19,7 +19,9 @@ static bool holds_secret(const xmlNode *node)
     static const char *const parents[] = {"sysinfo", "oemStrings", "cookies", "launchSecurity"};
     const xmlNode *parent = node->parent;
 
-    for (size_t i = 0; parent && i < ARRAY_LEN(parents); i++)
+    if (!parent || parent->type != XML_ELEMENT_NODE)
+        return false;
+    for (size_t i = 0; i < ARRAY_LEN(parents); i++)
         if (is_named(parent, parents[i]))
             return true;
     return false;
