@@ -262,7 +262,7 @@ static int add_or_find(struct netlink *nl, const struct net_port *port, struct l
 {
     struct err refusal = ERR_INIT;
     bool found;
-    int rc = netlink_add_bridge(nl, port->bridge, port->mtu, &refusal);
+    int rc = netlink_add_bridge(nl, port->bridge, &refusal);
 
     if (netlink_link(nl, port->bridge, bridge, &found, e) < 0)
         return -1;
@@ -287,6 +287,10 @@ static int make_bridge(const struct net_look *look, struct netlink *nl, const st
     if (has_uplink &&
         (netlink_set_master(nl, &uplink, bridge, e) < 0 || netlink_set_up(nl, &uplink, e) < 0))
         return -1;
+    /* A bridge takes the MTU of its ports until somebody sets one. */
+    if (port->mtu && netlink_set_mtu(nl, bridge, port->mtu, e) < 0)
+        return -1;
+    bridge->mtu = port->mtu ? port->mtu : bridge->mtu;
     log_debug("bridge %s made, uplink %s", port->bridge, has_uplink ? uplink.name : "none");
     return 0;
 }

@@ -151,6 +151,8 @@ void bridge_link_changed(struct net_armed_port *p, const struct link *link)
     struct bridge_port *b = p->state;
     bool was_wired = p->wired, fresh_way = false;
 
+    if (link->port_only && strcmp(link->name, p->port->tap) != 0)
+        return; /* an uplink's own event tells the rest too */
     if (strcmp(link->name, p->port->bridge) == 0) {
         if (link->gone || link->index != b->bridge_index)
             look_again_and_tell(p);

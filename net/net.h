@@ -36,9 +36,9 @@ struct net_port {
     int mtu;                /* 0 = leave */
     bool create_tap;        /* ovs_create_tap: we make the tap (RPC of 2026.2); else libvirt does */
     bool multiqueue;
-    bool
-        plugged_by_libvirt; /* OVS: the domain's interface has a <virtualport>, so libvirt makes the port
-                                and we only look; false = delegated, we make it before the tap exists */
+    /* OVS: the domain's interface has a <virtualport>, so libvirt makes the port and we only look.
+     * False = delegated to us: we make it, before the tap exists. */
+    bool plugged_by_libvirt;
 };
 void net_port_free(struct net_port *port);
 DEFINE_CLEANUP(struct net_port *, net_port_free)

@@ -67,23 +67,31 @@ static const struct nla_policy port_policy[IFLA_BRPORT_MAX + 1] = {
     [IFLA_BRPORT_STATE] = {.type = NLA_U8},
 };
 
+static void parse_port(struct nlattr *data, struct link *out)
+{
+    struct nlattr *port[IFLA_BRPORT_MAX + 1];
+
+    if (nla_parse_nested(port, IFLA_BRPORT_MAX, data, port_policy) == 0 && port[IFLA_BRPORT_STATE])
+        out->port_state = nla_get_u8(port[IFLA_BRPORT_STATE]);
+}
+
 static void parse_info(struct nlattr *info, struct link *out)
 {
-    struct nlattr *a[IFLA_INFO_MAX + 1], *port[IFLA_BRPORT_MAX + 1];
+    struct nlattr *a[IFLA_INFO_MAX + 1];
 
     if (nla_parse_nested(a, IFLA_INFO_MAX, info, info_policy) < 0)
         return;
     if (a[IFLA_INFO_KIND])
         nla_strlcpy(out->kind, a[IFLA_INFO_KIND], sizeof(out->kind));
-    if (!a[IFLA_INFO_SLAVE_KIND] || !a[IFLA_INFO_SLAVE_DATA] ||
-        strcmp(nla_get_string(a[IFLA_INFO_SLAVE_KIND]), "bridge") != 0)
-        return;
-    if (nla_parse_nested(port, IFLA_BRPORT_MAX, a[IFLA_INFO_SLAVE_DATA], port_policy) == 0 &&
-        port[IFLA_BRPORT_STATE])
-        out->port_state = nla_get_u8(port[IFLA_BRPORT_STATE]);
+    if (a[IFLA_INFO_SLAVE_KIND] && a[IFLA_INFO_SLAVE_DATA] &&
+        strcmp(nla_get_string(a[IFLA_INFO_SLAVE_KIND]), "bridge") == 0)
+        parse_port(a[IFLA_INFO_SLAVE_DATA], out);
 }
 
-/* False for a message that is no link, or one of a bridge port's family (those only repeat). */
+/*
+ * False for a message that is no link. One of the bridge's own family tells nothing but where a port is and
+ * whether it forwards; its "delete" means that the port left the bridge.
+ */
 static bool parse_link(struct nlmsghdr *h, struct link *out)
 {
     struct nlattr *a[IFLA_MAX + 1];
@@ -93,20 +101,24 @@ static bool parse_link(struct nlmsghdr *h, struct link *out)
     if (nlmsg_parse(h, sizeof(struct ifinfomsg), a, IFLA_MAX, link_policy) < 0)
         return false;
     const struct ifinfomsg *m = nlmsg_data(h);
-    if (m->ifi_family == AF_BRIDGE || !a[IFLA_IFNAME])
+    if (!a[IFLA_IFNAME])
         return false;
+    bool port_only = m->ifi_family == AF_BRIDGE, deleted = h->nlmsg_type == RTM_DELLINK;
     *out = (struct link){.index = m->ifi_index,
-                         .gone = h->nlmsg_type == RTM_DELLINK,
+                         .gone = deleted && !port_only,
+                         .port_only = port_only,
                          .up = m->ifi_flags & IFF_UP,
                          .running = (m->ifi_flags & IFF_UP) && (m->ifi_flags & IFF_LOWER_UP),
                          .port_state = LINK_STATE_NONE};
     nla_strlcpy(out->name, a[IFLA_IFNAME], sizeof(out->name));
-    if (a[IFLA_MASTER])
+    if (a[IFLA_MASTER] && !(port_only && deleted))
         out->master = (int)nla_get_u32(a[IFLA_MASTER]);
     if (a[IFLA_MTU])
         out->mtu = (int)nla_get_u32(a[IFLA_MTU]);
     if (a[IFLA_LINKINFO])
         parse_info(a[IFLA_LINKINFO], out);
+    if (a[IFLA_PROTINFO] && port_only && !deleted)
+        parse_port(a[IFLA_PROTINFO], out);
     return true;
 }
 
@@ -340,15 +352,13 @@ int netlink_has_address(struct netlink *nl, const struct link *link, bool *has, 
 
 /* --- changing -------------------------------------------------------------------------------- */
 
-int netlink_add_bridge(struct netlink *nl, const char *name, int mtu, struct err *e)
+int netlink_add_bridge(struct netlink *nl, const char *name, struct err *e)
 {
     const struct ifinfomsg head = {.ifi_family = AF_UNSPEC};
     _cleanup_(nl_message_freep) struct nl_msg *m =
         message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL | NLM_F_ACK, &head, sizeof(head));
 
     put_string(m, IFLA_IFNAME, name);
-    if (mtu)
-        put_u32(m, IFLA_MTU, (uint32_t)mtu);
     struct nlattr *info = nla_nest_start(m, IFLA_LINKINFO);
     put_string(m, IFLA_INFO_KIND, "bridge");
     struct nlattr *data = nla_nest_start(m, IFLA_INFO_DATA);

@@ -30,6 +30,7 @@ struct link {
     bool up;        /* administratively */
     bool running;   /* and with a carrier: for a tap, some process holds it */
     bool gone;      /* in events: it was deleted */
+    bool port_only; /* in events: only index, name, master and port_state are told */
     char name[IFNAMSIZ];
     char kind[NETLINK_KIND_SIZE]; /* "bridge", "tun", "veth", "vxlan"; "" for hardware */
 };
@@ -52,8 +53,8 @@ int netlink_links(struct netlink *nl, int master, struct link **out, size_t *cou
 /* Has it an IP address other than a link-local IPv6 one, which the kernel gives by itself? */
 int netlink_has_address(struct netlink *nl, const struct link *link, bool *has, struct err *e);
 
-/* Makes a bridge that forwards at once: no spanning tree, forward delay 0; down. mtu 0 = default. */
-int netlink_add_bridge(struct netlink *nl, const char *name, int mtu, struct err *e);
+/* Makes a bridge that forwards at once: no spanning tree, forward delay 0; down. */
+int netlink_add_bridge(struct netlink *nl, const char *name, struct err *e);
 int netlink_delete(struct netlink *nl, const struct link *link, struct err *e);
 int netlink_set_up(struct netlink *nl, const struct link *link, struct err *e);
 int netlink_set_mtu(struct netlink *nl, const struct link *link, int mtu, struct err *e);

@@ -1,0 +1,192 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The programs of test_net.py that run inside its network namespaces: a guest that is nothing but a tap, a
+sender of numbered frames and a listener. Each prints "ready" once it works and obeys lines on standard input.
+
+    net_parts.py guest TAP MAC IP4 IP6    "dump": prints and forgets what came in, as JSON [[number, ns], ...];
+                                          "heard": prints how many frames came in from its own MAC;
+                                          "stop": reads its tap no more, answers nothing; "quit"
+    net_parts.py sender IF MAC            sends frames to MAC at 1 kHz; "stop": prints [[number, ns], ...] and ends
+    net_parts.py echo ADDRESS COUNT       ICMP echo, 20 a second; prints how many were answered within a second
+    net_parts.py listen IF                "dump": prints and forgets the frames seen as [[hex, ns], ...]; "quit"
+
+Times are CLOCK_REALTIME in nanoseconds; the listener's are the kernel's.
+"""
+import fcntl
+import json
+import os
+import select
+import socket
+import struct
+import sys
+import time
+
+ETH_P_ALL = 3
+NUMBERED = 0x88b5  # local experimental ethertype
+SO_TIMESTAMPNS = 35
+
+
+def say(what):
+    print(what if isinstance(what, str) else json.dumps(what), flush=True)
+
+
+def checksum(data):
+    data += b'\0' * (len(data) % 2)
+    total = sum(struct.unpack(f'!{len(data) // 2}H', data))
+    while total >> 16:
+        total = (total & 0xffff) + (total >> 16)
+    return ~total & 0xffff
+
+
+class Guest:
+    def __init__(self, tap, mac, ip4, ip6):
+        self.mac = bytes.fromhex(mac.replace(':', ''))
+        self.ip4, self.ip6 = socket.inet_pton(socket.AF_INET, ip4), socket.inet_pton(socket.AF_INET6, ip6)
+        self.fd = os.open('/dev/net/tun', os.O_RDWR | os.O_NONBLOCK)
+        fcntl.ioctl(self.fd, 0x400454ca, struct.pack('16sH', tap.encode(), 0x1002))  # TUNSETIFF, TAP | NO_PI
+        self.seen, self.heard, self.running = [], 0, True
+
+    def icmp6(self, kind, code, body, to):
+        pseudo = self.ip6 + to + struct.pack('!IHBB', 4 + len(body), 0, 0, 58)
+        return struct.pack('!BBH', kind, code, checksum(pseudo + struct.pack('!BBH', kind, code, 0) + body)) + body
+
+    def ip6_packet(self, to, payload):
+        return struct.pack('!IHBB', 0x60000000, len(payload), 58, 255) + self.ip6 + to + payload
+
+    def answer(self, f):
+        """The answer of a guest to one frame, or None."""
+        kind, body, back = f[12:14], f[14:], f[6:12] + self.mac
+        if kind == b'\x08\x06' and body[7] == 1 and body[24:28] == self.ip4:
+            return back + b'\x08\x06' + body[:7] + b'\2' + self.mac + self.ip4 + body[8:18]
+        if kind == b'\x08\0' and body[9] == 1 and body[16:20] == self.ip4 and body[20] == 8:
+            size = struct.unpack('!H', body[2:4])[0]
+            icmp = b'\0\0\0\0' + body[24:size]
+            icmp = icmp[:2] + struct.pack('!H', checksum(icmp)) + icmp[4:]
+            return back + b'\x08\0' + body[:12] + self.ip4 + body[12:16] + icmp
+        if kind == b'\x86\xdd' and body[6] == 58:
+            sender, icmp = body[8:24], body[40:40 + struct.unpack('!H', body[4:6])[0]]
+            if icmp[0] == 135 and icmp[8:24] == self.ip6:
+                reply = self.icmp6(136, 0, b'\x60\0\0\0' + self.ip6 + b'\2\1' + self.mac, sender)
+                return back + kind + self.ip6_packet(sender, reply)
+            if icmp[0] == 128 and body[24:40] == self.ip6:
+                return back + kind + self.ip6_packet(sender, self.icmp6(129, 0, icmp[4:], sender))
+        return None
+
+    def take(self):
+        for _ in range(256):
+            try:
+                f = os.read(self.fd, 2048)
+            except BlockingIOError:
+                return
+            self.heard += f[6:12] == self.mac
+            if f[12:14] == struct.pack('!H', NUMBERED):
+                self.seen.append([struct.unpack('!Q', f[14:22])[0], time.time_ns()])
+            else:
+                reply = self.answer(f)
+                if reply:
+                    os.write(self.fd, reply)
+
+    def speak(self):
+        """One frame of its own, so that bridges learn where it is."""
+        os.write(self.fd, b'\xff' * 6 + self.mac + struct.pack('!H', NUMBERED + 1) + bytes(46))
+
+
+def guest(tap, mac, ip4, ip6):
+    g = Guest(tap, mac, ip4, ip6)
+    say('ready')
+    while True:
+        ready = select.select([0] + ([g.fd] if g.running else []), [], [])[0]
+        if g.fd in ready:
+            g.take()
+        if 0 not in ready:
+            continue
+        line = sys.stdin.readline().strip()
+        if line in ('', 'quit'):
+            return
+        if line == 'stop':
+            g.running = False
+            say(str(time.time_ns()))
+        elif line == 'heard':
+            say(g.heard)
+        elif line == 'speak':
+            g.speak()
+            say('spoken')
+        else:
+            if g.running:
+                g.take()
+            say(g.seen)
+            g.seen = []
+
+
+def raw(interface):
+    s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+    s.bind((interface, ETH_P_ALL))
+    return s
+
+
+def sender(interface, mac):
+    s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    s.bind((interface, 0))
+    head = bytes.fromhex(mac.replace(':', '')) + s.getsockname()[4] + struct.pack('!H', NUMBERED)
+    say('ready')
+    sent, due = [], time.monotonic()
+    while not select.select([0], [], [], max(0, due - time.monotonic()))[0]:
+        sent.append([len(sent), time.time_ns()])
+        s.send(head + struct.pack('!Q', len(sent) - 1) + bytes(38))
+        due += 0.001
+    say(sent)
+
+
+def echo(address, count):
+    is_6 = ':' in address
+    s = socket.socket(socket.AF_INET6 if is_6 else socket.AF_INET, socket.SOCK_RAW,
+                      socket.IPPROTO_ICMPV6 if is_6 else socket.IPPROTO_ICMP)
+    answered = set()
+    say('ready')
+    for i in range(int(count)):
+        packet = struct.pack('!BBHHH', 128 if is_6 else 8, 0, 0, os.getpid() & 0xffff, i)
+        if not is_6:
+            packet = packet[:2] + struct.pack('!H', checksum(packet)) + packet[4:]
+        s.sendto(packet, (address, 0))
+        end = time.monotonic() + (1 if i + 1 == int(count) else 0.05)
+        while end > time.monotonic() and len(answered) < int(count):
+            if not select.select([s], [], [], max(0, end - time.monotonic()))[0]:
+                continue
+            data = s.recv(2048)[0 if is_6 else 20:]
+            if data[0] == (129 if is_6 else 0) and data[4:6] == packet[4:6]:
+                answered.add(data[6:8])
+    say(len(answered))
+
+
+def listen(interface):
+    s = raw(interface)
+    s.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+    s.setblocking(False)
+    seen = []
+
+    def take():
+        while True:
+            try:
+                data, ancillary, _, address = s.recvmsg(2048, 256)
+            except OSError:  # nothing more, or the interface goes
+                return
+            if address[2] == socket.PACKET_OUTGOING or data[12:14] == struct.pack('!H', NUMBERED):
+                continue
+            seconds, ns = struct.unpack('qq', ancillary[0][2])
+            seen.append([data.hex(), seconds * 10**9 + ns])
+
+    say('ready')
+    while True:
+        ready = select.select([0, s], [], [])[0]
+        take()
+        if 0 not in ready:
+            continue
+        line = sys.stdin.readline().strip()
+        if line in ('', 'quit'):
+            return
+        say(seen)
+        seen = []
+
+
+if __name__ == '__main__':
+    {'guest': guest, 'sender': sender, 'listen': listen, 'echo': echo}[sys.argv[1]](*sys.argv[2:])
