@@ -171,7 +171,10 @@ static const char script_head[] =
     "    COMPREPLY=()\n"
     "    for ((i = 1; i < COMP_CWORD; i++)); do\n"
     "        word=${COMP_WORDS[i]}\n"
-    "        case $word in -*) continue ;; esac\n"
+    "        case $word in\n        ";
+
+static const char script_words[] =
+    ") i=$((i + 1)); continue ;;\n        -*) continue ;;\n        esac\n"
     "        if [ -z \"$command\" ]; then command=$word\n"
     "        elif [ \"$command\" = conf ]; then command=\"conf $word\"; fi\n"
     "    done\n";
@@ -204,6 +207,12 @@ void ctl_completion(struct text_buffer *out)
     struct text_buffer options = TEXT_BUFFER_INIT;
 
     text_buffer_add(out, script_head);
+    for (int i = 0, first = 1; ctl_options[i].name; i++)
+        if (ctl_options[i].argument) {
+            text_buffer_printf(out, "%s--%s", first ? "" : " | ", ctl_options[i].name);
+            first = 0;
+        }
+    text_buffer_add(out, script_words);
     text_buffer_add(out, "    local settings='");
     for (const struct ctl_setting *s = ctl_settings; s->word; s++)
         text_buffer_printf(out, " %s=", s->word);
