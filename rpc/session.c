@@ -39,6 +39,9 @@ static int dies_by_status(struct session *s, int status, struct err *e)
     case AMQP_STATUS_SOCKET_ERROR:
     case AMQP_STATUS_TCP_ERROR:
         return session_dies(s, ERR_UNREACHABLE, e, "is not reachable any more");
+    case AMQP_STATUS_SSL_ERROR:
+        return session_dies(s, ERR_UNREACHABLE, e, "closed the TLS connection: %s",
+                            session_tls_reason());
     case AMQP_STATUS_HEARTBEAT_TIMEOUT:
         return session_dies(s, ERR_UNREACHABLE, e, "sends no heartbeats any more");
     case AMQP_STATUS_BAD_AMQP_DATA:

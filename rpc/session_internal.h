@@ -38,6 +38,8 @@ struct session {
 /* Connects with TLS; the broker's certificate is checked by our own parameters. */
 int session_tls_connect(struct session *s, const struct timeval *timeout, struct err *e);
 void session_tls_free(struct tls_check *check);
+/* What OpenSSL said last on this thread. */
+const char *session_tls_reason(void);
 
 /* After the socket is connected: protocol header to connection.open-ok. */
 int session_login(struct session *s, const char *vhost, const char *name, struct err *e);

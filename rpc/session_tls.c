@@ -38,7 +38,7 @@ static int on_certificate(int good, X509_STORE_CTX *store)
     return good;
 }
 
-static const char *openssl_reason(void)
+const char *session_tls_reason(void)
 {
     unsigned long code = ERR_peek_error();
     const char *reason = code ? ERR_reason_error_string(code) : NULL;
@@ -56,7 +56,7 @@ static int load_file(struct session *s, const char *option, const char *path, in
     shown = text_escape(path, 120);
     s->dead = true;
     return err_set(e, ERR_CONFIG, "[oslo_messaging_rabbit] %s \"%s\" cannot be used: %s", option,
-                   shown, openssl_reason());
+                   shown, session_tls_reason());
 }
 
 static int set_authorities(struct session *s, SSL_CTX *ctx, struct err *e)
@@ -130,7 +130,7 @@ static int handshake_failed(struct session *s, int status, struct err *e)
                             X509_verify_cert_error_string(error), s->tls->depth);
     if (status == AMQP_STATUS_SSL_CONNECTION_FAILED || status == AMQP_STATUS_SSL_ERROR)
         return session_dies(s, ERR_UNREACHABLE, e, "the TLS handshake failed: %s",
-                            openssl_reason());
+                            session_tls_reason());
     if (status == AMQP_STATUS_SOCKET_ERROR)
         return session_dies(s, ERR_UNREACHABLE, e, "refused the connection or is not reachable");
     return session_dies(s, ERR_UNREACHABLE, e, "%s", amqp_error_string2(status));
