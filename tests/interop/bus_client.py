@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Drives tests/interop/bus_tool: the bus alone as a process (see bus_tool.c for its commands)."""
+import functools
 import json
 import os
 import subprocess
@@ -9,9 +10,20 @@ import time
 
 from broker import wait_until
 
-BUILD = os.environ.get('COMPUTED_BUILD_DIR', '.')
-PROGRAM = os.environ.get('BUS_TOOL', os.path.join(BUILD, 'tests/interop/bus_tool'))
+SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 QUICK = {'rabbit_retry_interval': 1, 'rabbit_retry_backoff': 0, 'kombu_reconnect_delay': 0.1}
+
+
+@functools.lru_cache(None)
+def program():
+    """bus_tool: $BUS_TOOL, or that of the build tree, which makes it first."""
+    if 'BUS_TOOL' in os.environ:
+        return os.environ['BUS_TOOL']
+    build = os.environ.get('COMPUTED_BUILD_DIR') or (
+        '.' if os.path.exists('config.status') else os.path.join(SOURCE, 'build'))
+    path = 'tests/interop/bus_tool'
+    subprocess.run(['make', '-s', '-C', build, path], check=True, stdout=subprocess.DEVNULL, timeout=300)
+    return os.path.join(build, path)
 
 
 class Bus:
@@ -21,7 +33,7 @@ class Bus:
         self.config.write('DEFAULT:\n  transport_url: ' + json.dumps(url) + '\noslo_messaging_rabbit:\n'
                           + ''.join(f'  {k}: {json.dumps(v)}\n' for k, v in values.items()))
         self.config.flush()
-        self.process = subprocess.Popen([PROGRAM, self.config.name, host, *topics], stdin=subprocess.PIPE,
+        self.process = subprocess.Popen([program(), self.config.name, host, *topics], stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1, errors='replace')
         self.events, self.errors, self.changed = [], [], threading.Condition()
         self.threads = [threading.Thread(target=self._read, args=(f, into), daemon=True)
