@@ -134,8 +134,19 @@ static void control_ended(void *aux, struct json_object *result, const struct er
 
 static void endpoint_control(struct agent *agent, struct rpc_request *request)
 {
-    commands_run(agent, json_object_get_string(rpc_request_arg(request, "command")),
-                 rpc_request_arg(request, "args"), control_ended, request);
+    const char *command = json_object_get_string(rpc_request_arg(request, "command"));
+    struct err e = ERR_INIT;
+
+    if (!conf_bool(agent->conf, CONF_standalone_allow_remote_commands)) {
+        err_set(&e, ERR_DENIED,
+                "%s takes no commands from other hosts: [standalone] allow_remote_commands is off",
+                agent->host);
+        rpc_fail(request, &e);
+        return;
+    }
+    if (commands_writes(command))
+        log_info("command %s from another host", command);
+    commands_run(agent, command, rpc_request_arg(request, "args"), control_ended, request);
 }
 
 static const endpoint endpoints[RPC_METHOD_COUNT] = {

@@ -179,6 +179,14 @@ enum log_level log_get_level(const char *module)
     return at < 0 ? log_state.level : log_state.modules[at].level;
 }
 
+void log_each_level(void (*fn)(void *aux, const char *module, enum log_level level), void *aux)
+{
+    LOCKED();
+    fn(aux, NULL, log_state.level);
+    for (unsigned i = 0; i < log_state.module_count; i++)
+        fn(aux, log_state.modules[i].name, log_state.modules[i].level);
+}
+
 bool log_enabled(enum log_level level, const char *module)
 {
     if ((int)level < atomic_load_explicit(&log_state.lowest, memory_order_relaxed))

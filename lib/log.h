@@ -49,6 +49,8 @@ void log_close(void);
 /* Level of one module, or of all (module NULL). Unknown names are remembered for later. */
 void log_set_level(const char *module, enum log_level level);
 enum log_level log_get_level(const char *module);
+/* Calls fn for the general level (module NULL), then for each module that was given its own. */
+void log_each_level(void (*fn)(void *aux, const char *module, enum log_level level), void *aux);
 bool log_enabled(enum log_level level, const char *module);
 /* "debug", "info", "warning", "error"; -1 for another word. */
 int log_level_parse(const char *text, enum log_level *out);

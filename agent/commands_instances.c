@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The commands that look at guests, and `migrate`. What asks libvirt is a job on a worker with a deadline:
+ * when libvirtd hangs the asker is told so, and all other commands go on.
+ */
+#include "agent/commands_internal.h"
+
+#include "lib/clock.h"
+#include "lib/json.h"
+
+#define LOOK_DEADLINE_US (8 * USEC_PER_SEC)
+
+/* ---- a job of a command ---- */
+
+/*
+ * Between submission and its end `name`, `list`, `guest` and `e` are the worker's. Past the deadline the
+ * command is answered, but the job stays until the worker gives it back.
+ */
+struct look {
+    struct command *command; /* NULL once it is answered */
+    struct virt *virt;
+    char *name; /* uuid or name of the guest; NULL = all guests */
+    struct virt_guest *guest;
+    struct virt_guest **list;
+    size_t count;
+    int result;
+    struct err e;
+    void (*found)(struct command *command, struct look *look); /* ends the command */
+};
+
+static void look_run(void *aux)
+{
+    struct look *look = aux;
+
+    look->result = look->name ? virt_guest_read(look->virt, look->name, &look->guest, &look->e)
+                              : virt_guest_list(look->virt, &look->list, &look->count, &look->e);
+}
+
+static void look_done(void *aux, enum work_end end)
+{
+    struct look *look = aux;
+    struct command *command = STEAL(look->command);
+    struct err e = ERR_INIT;
+
+    if (end == WORK_OVERDUE)
+        err_set(&e, ERR_TIMEOUT, "libvirt on %s did not answer within %d s", command->agent->host,
+                (int)(LOOK_DEADLINE_US / USEC_PER_SEC));
+    else if (end == WORK_DROPPED)
+        err_set(&e, ERR_CANCELLED, "the agent on %s stops", command->agent->host);
+    else if (look->result < 0)
+        e = look->e;
+    if (err_is_set(&e))
+        command_fail(command, &e);
+    else
+        look->found(command, look);
+}
+
+static void look_release(void *aux)
+{
+    struct look *look = aux;
+
+    virt_guest_free(look->guest);
+    if (look->list)
+        virt_guest_list_free(look->list, look->count);
+    free(look->name);
+    free(look);
+}
+
+static void look_at(struct command *command, const char *name,
+                    void (*found)(struct command *command, struct look *look))
+{
+    struct look *look = NEW(struct look);
+    struct work work = {.name = "look for a command",
+                        .deadline_us = LOOK_DEADLINE_US,
+                        .run = look_run,
+                        .done = look_done,
+                        .release = look_release,
+                        .aux = look};
+
+    look->command = command;
+    look->virt = command->agent->virt;
+    look->name = text_dup(name);
+    look->found = found;
+    workers_submit(command->agent->workers, &work);
+}
+
+static const char *task_of(const struct agent *agent, const char *uuid)
+{
+    for (const struct migration *m = agent->migrations; m; m = m->next)
+        if (text_equal(m->instance_uuid, uuid) && command_is_under_way(m))
+            return "migrating";
+    return NULL;
+}
+
+/* ---- list ---- */
+
+static void listed(struct command *command, struct look *look)
+{
+    struct json_object *o = json_object_new_object(), *list = json_object_new_array();
+
+    for (size_t i = 0; i < look->count; i++) {
+        const struct virt_guest *guest = look->list[i];
+        struct json_object *row = json_object_new_object();
+        json_add_string(row, "uuid", guest->uuid);
+        json_add_string(row, "name", guest->name);
+        json_add_string(row, "state", virt_state_name(guest->state));
+        json_add_int(row, "memory_mb", guest->memory_kib / 1024);
+        json_add_int(row, "vcpus", guest->vcpus);
+        json_add_string(row, "task", task_of(command->agent, guest->uuid));
+        json_object_array_add(list, row);
+    }
+    json_add(o, "instances", list);
+    command_reply(command, o);
+}
+
+void command_list(struct command *command)
+{
+    look_at(command, NULL, listed);
+}
+
+/* ---- show ---- */
+
+struct show {
+    struct command *command;
+    struct json_object *result;
+};
+
+static void show_ended(void *aux, struct json_object *result, const struct err *failure)
+{
+    struct show *show = aux;
+    struct command *command = show->command;
+    struct json_object *newest = NULL;
+
+    /* the instance is what was asked for: without its history it is shown still */
+    if (!failure && json_object_is_type(result, json_type_array))
+        newest = json_object_array_get_idx(result, 0);
+    json_add(show->result, "migration", json_object_get(newest));
+    command_reply(command, show->result);
+    free(show);
+}
+
+static struct json_object *guest_details(const struct agent *agent, const struct virt_guest *guest)
+{
+    struct json_object *o = virt_guest_to_json(guest);
+
+    json_object_object_del(o, "cpu_xml"); /* for the other host, not for people */
+    json_add_int(o, "memory_mb", guest->memory_kib / 1024);
+    json_add_string(o, "host", agent->host);
+    json_add_string(o, "task", task_of(agent, guest->uuid));
+    return o;
+}
+
+static void shown(struct command *command, struct look *look)
+{
+    struct migration *m = command_newest(command->agent, look->guest->uuid);
+    struct json_object *o = guest_details(command->agent, look->guest);
+
+    if (m) {
+        json_add(o, "migration", migration_account(m));
+        command_reply(command, o);
+        return;
+    }
+    struct show *show = NEW(struct show);
+    show->command = command;
+    show->result = o;
+    cloud_migrations(command->agent->cloud, look->guest->uuid, NULL, 1, show_ended, show);
+}
+
+void command_show(struct command *command)
+{
+    const char *instance;
+    struct err e = ERR_INIT;
+
+    if (command_need_string(command, "instance", &instance, &e) < 0)
+        command_fail(command, &e);
+    else
+        look_at(command, instance, shown);
+}
+
+/* ---- migrate ---- */
+
+struct migrate {
+    struct command *command;
+    char *instance_uuid, *instance_name;
+};
+
+/* What computectl shows of a migration, from the record that was just made. */
+static struct json_object *new_account(const struct migrate *migrate, const char *host,
+                                       const struct migration_record *record)
+{
+    struct json_object *o = json_object_new_object();
+
+    json_add_int(o, "id", migration_record_id(record));
+    json_add_string(o, "uuid", migration_record_uuid(record));
+    json_add_string(o, "instance", migrate->instance_uuid);
+    json_add_string(o, "name", migrate->instance_name);
+    json_add_string(o, "role", migration_role_name(MIGRATION_SOURCE));
+    json_add_string(o, "source", host);
+    json_add_string(o, "dest", migration_record_dest_compute(record));
+    json_add_string(o, "status", migration_record_status(record));
+    json_add_string(o, "phase", machine_state_text(MACHINE_SOURCE_ACCEPTED));
+    return o;
+}
+
+static void migrate_started(const struct migrate *migrate, struct json_object *primitive)
+{
+    struct agent *agent = migrate->command->agent;
+    _cleanup_(migration_record_freep) struct migration_record *record = NULL;
+    struct err e = ERR_INIT;
+
+    if (migration_record_from_json(primitive, &record, &e) < 0) {
+        command_fail(migrate->command, &e);
+        return;
+    }
+    struct migration *m = migration_find(agent, MIGRATION_SOURCE, migration_record_uuid(record));
+    command_reply(migrate->command,
+                  m ? migration_account(m) : new_account(migrate, agent->host, record));
+}
+
+static void migrate_ended(void *aux, struct json_object *result, const struct err *failure)
+{
+    struct migrate *migrate = aux;
+
+    if (failure)
+        command_fail(migrate->command, failure);
+    else
+        migrate_started(migrate, result);
+    free(migrate->instance_uuid);
+    free(migrate->instance_name);
+    free(migrate);
+}
+
+static int check_guest(const struct agent *agent, const struct virt_guest *guest, struct err *e)
+{
+    const struct migration *m =
+        migration_find_instance((struct agent *)(uintptr_t)agent, MIGRATION_SOURCE, guest->uuid);
+
+    if (m)
+        return err_set(e, ERR_INSTANCE_STATE, "instance %s is being migrated to %s already",
+                       guest->name, m->destination_host);
+    if (guest->state != VIRT_STATE_RUNNING && guest->state != VIRT_STATE_PAUSED)
+        return err_set(e, ERR_INSTANCE_STATE,
+                       "instance %s is %s; only a running or paused one can be moved live",
+                       guest->name, virt_state_name(guest->state));
+    for (size_t i = 0; i < guest->interface_count; i++)
+        if (!guest->interfaces[i].bridge)
+            return err_set(e, ERR_PRECHECK,
+                           "interface %s of instance %s is of type %s and on no bridge, so that no "
+                           "other host could have it",
+                           guest->interfaces[i].mac, guest->name, guest->interfaces[i].type);
+    return 0;
+}
+
+static struct cloud_interface_facts *interface_facts(const struct virt_guest *guest)
+{
+    struct cloud_interface_facts *facts =
+        NEW_ARRAY(struct cloud_interface_facts, guest->interface_count + 1);
+
+    for (size_t i = 0; i < guest->interface_count; i++) {
+        const struct virt_interface *nic = &guest->interfaces[i];
+        facts[i] = (struct cloud_interface_facts){
+            .mac = nic->mac,
+            .bridge = nic->bridge,
+            .tap = nic->target,
+            .model = nic->model,
+            .openvswitch = text_equal(nic->virtualport, "openvswitch"),
+            .interface_id = nic->interface_id,
+            .mtu = nic->mtu,
+        };
+    }
+    return facts;
+}
+
+static struct instance *instance_of(const struct agent *agent, const struct virt_guest *guest,
+                                    struct json_object *settings)
+{
+    _cleanup_(mem_freep) struct cloud_interface_facts *interfaces = interface_facts(guest);
+    struct cloud_instance_facts facts = {
+        .uuid = guest->uuid,
+        .name = guest->name,
+        .title = guest->title,
+        .host = agent->host,
+        .memory_mb = guest->memory_kib / 1024,
+        .vcpus = guest->vcpus,
+        .power_state = virt_state_nova(guest->state),
+        .interfaces = interfaces,
+        .interface_count = guest->interface_count,
+        .settings = settings,
+    };
+
+    return cloud_instance_from_facts(&facts);
+}
+
+static void migrate_found(struct command *command, struct look *look)
+{
+    struct agent *agent = command->agent;
+    struct virt_guest *guest = look->guest;
+    struct err e = ERR_INIT;
+    struct cloud_migrate_request request = {.destination =
+                                                json_get_string(command->args, "dest", NULL)};
+
+    if (check_guest(agent, guest, &e) < 0 ||
+        command_opt_choice(command, "block_migration", &request.block_migration, &e) < 0 ||
+        command_opt_choice(command, "disk_over_commit", &request.disk_over_commit, &e) < 0) {
+        command_fail(command, &e);
+        return;
+    }
+    struct migrate *migrate = NEW(struct migrate);
+    _cleanup_(instance_freep) struct instance *instance =
+        instance_of(agent, guest, json_get(command->args, "settings"));
+    migrate->command = command;
+    migrate->instance_uuid = text_dup(guest->uuid);
+    migrate->instance_name = text_dup(guest->name);
+    request.instance = instance;
+    cloud_migrate(agent->cloud, &request, migrate_ended, migrate);
+}
+
+static int check_destination_host(const struct agent *agent, const char *dest, struct err *e)
+{
+    if (!dest || !*dest)
+        return err_set(e, ERR_USAGE,
+                       "no destination is given; standalone has no scheduler, so dest must name "
+                       "the host to which the instance shall move");
+    if (text_check_hostname(dest, "destination", e) < 0)
+        return -1;
+    if (text_equal(dest, agent->host))
+        return err_set(e, ERR_USAGE, "the instance is on %s already; dest must be another host",
+                       dest);
+    return 0;
+}
+
+/* Judged here, where the operator sees the answer; on the way they are the flavor's extra specs. */
+static int check_settings(const struct agent *agent, struct json_object *changes, struct err *e)
+{
+    struct settings settings = {0};
+
+    if (!changes)
+        return 0;
+    if (!json_object_is_type(changes, json_type_object))
+        return err_set(e, ERR_USAGE, "command migrate: settings must be an object");
+    if (json_object_object_length(changes) == 0)
+        return 0;
+    return settings_change(agent->conf, &settings, changes, e);
+}
+
+static int check_migrate(const struct command *command, const char **instance, struct err *e)
+{
+    const struct agent *agent = command->agent;
+    const char *dest;
+    int unused;
+
+    if (command_need_string(command, "instance", instance, e) < 0 ||
+        command_opt_string(command, "dest", &dest, e) < 0 ||
+        check_destination_host(agent, dest, e) < 0 ||
+        command_opt_choice(command, "block_migration", &unused, e) < 0 ||
+        command_opt_choice(command, "disk_over_commit", &unused, e) < 0 ||
+        check_settings(agent, json_get(command->args, "settings"), e) < 0)
+        return -1;
+    if (agent->draining)
+        return err_set(e, ERR_MIGRATION, "%s is stopping and takes no new migration", agent->host);
+    return 0;
+}
+
+void command_migrate(struct command *command)
+{
+    const char *instance;
+    struct err e = ERR_INIT;
+
+    if (check_migrate(command, &instance, &e) < 0)
+        command_fail(command, &e);
+    else
+        look_at(command, instance, migrate_found);
+}
