@@ -38,7 +38,7 @@ static int find_option(const struct command *command, enum conf_id *out, struct 
 void command_conf_get(struct command *command)
 {
     struct err e = ERR_INIT;
-    enum conf_id id;
+    enum conf_id id = CONF_COUNT;
 
     if (find_option(command, &id, &e) < 0)
         command_fail(command, &e);

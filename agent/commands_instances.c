@@ -168,7 +168,7 @@ static void shown(struct command *command, struct look *look)
 
 void command_show(struct command *command)
 {
-    const char *instance;
+    const char *instance = NULL;
     struct err e = ERR_INIT;
 
     if (command_need_string(command, "instance", &instance, &e) < 0)
@@ -363,7 +363,7 @@ static int check_migrate(const struct command *command, const char **instance, s
 
 void command_migrate(struct command *command)
 {
-    const char *instance;
+    const char *instance = NULL;
     struct err e = ERR_INIT;
 
     if (check_migrate(command, &instance, &e) < 0)

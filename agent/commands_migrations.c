@@ -279,7 +279,7 @@ static void search_history(struct command *command, const struct choice *choice)
 
 void command_migration(struct command *command)
 {
-    struct choice choice;
+    struct choice choice = {.id = -1};
     struct migration *m = NULL;
     struct err e = ERR_INIT;
 
@@ -301,7 +301,7 @@ void command_migration(struct command *command)
 static int need_source(const struct command *command, struct migration **out, struct err *e)
 {
     struct agent *agent = command->agent;
-    struct choice choice;
+    struct choice choice = {.id = -1};
     struct migration *m = NULL;
 
     if (read_choice(command, &choice, e) < 0)
