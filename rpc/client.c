@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 
 #include "lib/clock.h"
 #include "lib/json.h"
@@ -20,7 +21,7 @@ struct client {
     struct conf *conf;
     struct bus *bus;
     struct sender *sender;
-    struct rpc_call *first;
+    LIST_HEAD(, rpc_call) calls;
     size_t count;
     bool up;
     const char *failure_raw; /* set while a callback runs */
@@ -29,7 +30,7 @@ struct client {
 /* A request under way: a call until its end, a cast until the broker has it. */
 struct rpc_call {
     struct client *client;
-    struct rpc_call *next, **link;
+    LIST_ENTRY(rpc_call) link;
     bool cast;
     char msg_id[33];
     char *what; /* "method at topic.server", for texts */
@@ -58,6 +59,12 @@ void client_set_bus(struct client *client, struct bus *bus)
     client->bus = bus;
 }
 
+void client_reload(struct client *client, const struct conf *conf)
+{
+    conf_unref(client->conf);
+    client->conf = conf_ref(conf);
+}
+
 const char *client_failure_raw(const struct client *client)
 {
     return client->failure_raw;
@@ -66,8 +73,11 @@ const char *client_failure_raw(const struct client *client)
 void client_status(const struct client *client, struct json_object *status)
 {
     size_t calls = 0;
-    for (const struct rpc_call *call = client->first; call; call = call->next)
+    const struct rpc_call *call;
+    LIST_FOREACH(call, &client->calls, link)
+    {
         calls += !call->cast;
+    }
     json_add_int(status, "waiting_calls", (int64_t)calls);
 }
 
@@ -75,9 +85,7 @@ void client_status(const struct client *client, struct json_object *status)
 
 static void call_free(struct rpc_call *call)
 {
-    *call->link = call->next;
-    if (call->next)
-        call->next->link = call->link;
+    LIST_REMOVE(call, link);
     call->client->count--;
     sending_forget(call->sending);
     loop_timer_free(call->deadline);
@@ -124,8 +132,8 @@ void client_free(struct client *client)
 {
     if (!client)
         return;
-    while (client->first)
-        rpc_call_cancel(client->first);
+    for (struct rpc_call *call; (call = LIST_FIRST(&client->calls));)
+        rpc_call_cancel(call);
     conf_unref(client->conf);
     free(client);
 }
@@ -164,7 +172,9 @@ static void restart_monitor(struct rpc_call *call)
 void client_state(struct client *client, bool up)
 {
     client->up = up;
-    for (struct rpc_call *call = client->first; call; call = call->next) {
+    struct rpc_call *call;
+    LIST_FOREACH(call, &client->calls, link)
+    {
         if (call->monitor && !up)
             loop_timer_disarm(call->monitor);
         restart_monitor(call);
@@ -199,11 +209,7 @@ static struct rpc_call *call_new(struct client *client, bool cast, const char *w
 {
     struct rpc_call *call = NEW(struct rpc_call);
     call->client = client;
-    call->next = client->first;
-    call->link = &client->first;
-    if (client->first)
-        client->first->link = &call->next;
-    client->first = call;
+    LIST_INSERT_HEAD(&client->calls, call, link);
     client->count++;
 
     call->cast = cast;
@@ -287,9 +293,12 @@ struct rpc_call *client_send(struct client *client, const struct rpc_target *tar
 
 static struct rpc_call *find_call(const struct client *client, const char *msg_id)
 {
-    struct rpc_call *call = client->first;
-    while (call && (call->cast || strcmp(call->msg_id, msg_id) != 0))
-        call = call->next;
+    struct rpc_call *call;
+    LIST_FOREACH(call, &client->calls, link)
+    {
+        if (!call->cast && strcmp(call->msg_id, msg_id) == 0)
+            break;
+    }
     return call;
 }
 

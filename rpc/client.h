@@ -25,6 +25,7 @@ struct client;
 
 struct client *client_new(struct loop *loop, const struct conf *conf, struct sender *sender);
 void client_set_bus(struct client *client, struct bus *bus);
+void client_reload(struct client *client, const struct conf *conf);
 /* Waiting calls and casts end with ERR_CANCELLED before this returns. */
 void client_free(struct client *client);
 /* A delivery from the reply queue; taken. */

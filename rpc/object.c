@@ -204,7 +204,7 @@ static int need(const struct object *object, const char *field, enum json_type t
 int object_need_string(const struct object *object, const char *field, const char **out,
                        struct err *e)
 {
-    struct json_object *value;
+    struct json_object *value = NULL;
     if (need(object, field, json_type_string, &value, e))
         return -1;
     const char *text = json_object_get_string(value);
@@ -217,7 +217,7 @@ int object_need_string(const struct object *object, const char *field, const cha
 
 int object_need_int(const struct object *object, const char *field, int64_t *out, struct err *e)
 {
-    struct json_object *value;
+    struct json_object *value = NULL;
     if (need(object, field, json_type_int, &value, e))
         return -1;
     *out = json_object_get_int64(value);

@@ -3,6 +3,7 @@
 #include "rpc/recent.h"
 
 #include <string.h>
+#include <sys/queue.h>
 
 #include "lib/clock.h"
 #include "lib/text.h"
@@ -10,8 +11,8 @@
 enum { BUCKETS = 1024 };
 
 struct entry {
-    struct entry *chain;         /* same bucket */
-    struct entry *older, *newer; /* list of ended entries only */
+    SLIST_ENTRY(entry) chain; /* same bucket */
+    TAILQ_ENTRY(entry) order; /* among the ended ones, when work is NULL */
     void *work;
     int64_t ended_us;
     unsigned bucket;
@@ -19,8 +20,8 @@ struct entry {
 };
 
 struct recent {
-    struct entry *buckets[BUCKETS];
-    struct entry *oldest, *newest;
+    SLIST_HEAD(, entry) buckets[BUCKETS];
+    TAILQ_HEAD(, entry) ended; /* oldest first */
     size_t count, count_max;
     int64_t keep_us;
 };
@@ -37,6 +38,7 @@ static unsigned bucket_of(const char *name)
 struct recent *recent_new(size_t count_max, int64_t keep_us)
 {
     struct recent *recent = NEW(struct recent);
+    TAILQ_INIT(&recent->ended);
     recent->count_max = count_max;
     recent->keep_us = keep_us;
     return recent;
@@ -47,61 +49,35 @@ void recent_free(struct recent *recent)
     if (!recent)
         return;
     for (unsigned i = 0; i < BUCKETS; i++) {
-        for (struct entry *entry = recent->buckets[i], *next; entry; entry = next) {
-            next = entry->chain;
+        for (struct entry *entry; (entry = SLIST_FIRST(&recent->buckets[i]));) {
+            SLIST_REMOVE_HEAD(&recent->buckets[i], chain);
             free(entry);
         }
     }
     free(recent);
 }
 
-static void list_remove(struct recent *recent, struct entry *entry)
-{
-    if (entry->older)
-        entry->older->newer = entry->newer;
-    else if (recent->oldest == entry)
-        recent->oldest = entry->newer;
-    if (entry->newer)
-        entry->newer->older = entry->older;
-    else if (recent->newest == entry)
-        recent->newest = entry->older;
-    entry->older = entry->newer = NULL;
-}
-
-static void list_append(struct recent *recent, struct entry *entry)
-{
-    entry->older = recent->newest;
-    if (recent->newest)
-        recent->newest->newer = entry;
-    else
-        recent->oldest = entry;
-    recent->newest = entry;
-}
-
-static void drop(struct recent *recent, struct entry *entry)
-{
-    struct entry **link = &recent->buckets[entry->bucket];
-    while (*link != entry)
-        link = &(*link)->chain;
-    *link = entry->chain;
-    list_remove(recent, entry);
-    recent->count--;
-    free(entry);
-}
-
 static void drop_old(struct recent *recent)
 {
     int64_t now_us = clock_monotonic_us();
-    while (recent->oldest && (recent->count > recent->count_max ||
-                              now_us - recent->oldest->ended_us >= recent->keep_us))
-        drop(recent, recent->oldest);
+    for (struct entry *entry; (entry = TAILQ_FIRST(&recent->ended));) {
+        if (recent->count <= recent->count_max && now_us - entry->ended_us < recent->keep_us)
+            return;
+        TAILQ_REMOVE(&recent->ended, entry, order);
+        SLIST_REMOVE(&recent->buckets[entry->bucket], entry, entry, chain);
+        recent->count--;
+        free(entry);
+    }
 }
 
 static struct entry *find(const struct recent *recent, const char *name)
 {
-    struct entry *entry = recent->buckets[bucket_of(name)];
-    while (entry && strcmp(entry->name, name) != 0)
-        entry = entry->chain;
+    struct entry *entry;
+    SLIST_FOREACH(entry, &recent->buckets[bucket_of(name)], chain)
+    {
+        if (text_equal(entry->name, name))
+            break;
+    }
     return entry;
 }
 
@@ -117,21 +93,20 @@ bool recent_find(struct recent *recent, const char *name, void **work)
 void recent_set(struct recent *recent, const char *name, void *work)
 {
     struct entry *entry = find(recent, name);
-    if (entry) {
-        list_remove(recent, entry);
-    } else {
+    if (entry && !entry->work) {
+        TAILQ_REMOVE(&recent->ended, entry, order);
+    } else if (!entry) {
         size_t size = strlen(name) + 1;
         entry = mem_new(sizeof(*entry) + size);
         memcpy(entry->name, name, size);
         entry->bucket = bucket_of(name);
-        entry->chain = recent->buckets[entry->bucket];
-        recent->buckets[entry->bucket] = entry;
+        SLIST_INSERT_HEAD(&recent->buckets[entry->bucket], entry, chain);
         recent->count++;
     }
     entry->work = work;
     entry->ended_us = clock_monotonic_us();
     if (!work)
-        list_append(recent, entry);
+        TAILQ_INSERT_TAIL(&recent->ended, entry, order);
     drop_old(recent);
 }
 

@@ -80,6 +80,12 @@ void rpc_free(struct rpc *rpc, int64_t wait_us)
     free(rpc);
 }
 
+void rpc_reload(struct rpc *rpc, const struct conf *conf)
+{
+    server_reload(rpc->server, conf);
+    client_reload(rpc->client, conf);
+}
+
 bool rpc_is_up(const struct rpc *rpc)
 {
     return bus_is_up(rpc->bus);

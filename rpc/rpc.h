@@ -52,6 +52,8 @@ struct rpc_callbacks {
 int rpc_new(struct rpc **out, struct loop *loop, const struct conf *conf, const char *host,
             const struct rpc_callbacks *callbacks, void *aux, struct err *e);
 void rpc_free(struct rpc *rpc, int64_t wait_us);
+/* Takes over a new snapshot's reloadable options (timeouts); connections stay as they are. */
+void rpc_reload(struct rpc *rpc, const struct conf *conf);
 
 bool rpc_is_up(const struct rpc *rpc);
 /* {"up": bool, "broker": "host:port", "queued": n, "waiting_calls": n, ...} for status. New reference. */

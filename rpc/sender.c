@@ -3,6 +3,7 @@
 #include "rpc/sender.h"
 
 #include <stdlib.h>
+#include <sys/queue.h>
 
 #include "lib/clock.h"
 #include "lib/json.h"
@@ -12,7 +13,7 @@
 struct sender {
     struct loop *loop;
     struct bus *bus;
-    struct sending *first;
+    LIST_HEAD(, sending) under_way;
     size_t count;
 };
 
@@ -22,7 +23,7 @@ struct sender {
  */
 struct sending {
     struct sender *sender; /* NULL once forgotten */
-    struct sending *next, **link;
+    LIST_ENTRY(sending) link;
     char *exchange, *routing_key;
     struct json_object *inner;
     bool mandatory, in_flight, in_publish;
@@ -55,9 +56,7 @@ static void sending_unlink(struct sending *sending)
 {
     if (!sending->sender)
         return;
-    *sending->link = sending->next;
-    if (sending->next)
-        sending->next->link = sending->link;
+    LIST_REMOVE(sending, link);
     sending->sender->count--;
     sending->sender = NULL;
 }
@@ -88,8 +87,7 @@ void sender_free(struct sender *sender)
 {
     if (!sender)
         return;
-    while (sender->first) {
-        struct sending *sending = sender->first;
+    for (struct sending *sending; (sending = LIST_FIRST(&sender->under_way));) {
         void (*done)(void *, enum bus_outcome) = sending->done;
         void *aux = sending->aux;
         sending_forget(sending);
@@ -167,11 +165,7 @@ struct sending *sender_send(struct sender *sender, const struct sender_message *
 {
     struct sending *sending = NEW(struct sending);
     sending->sender = sender;
-    sending->next = sender->first;
-    sending->link = &sender->first;
-    if (sender->first)
-        sender->first->link = &sending->next;
-    sender->first = sending;
+    LIST_INSERT_HEAD(&sender->under_way, sending, link);
     sender->count++;
 
     sending->exchange = text_dup(message->exchange);

@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 
 #include "lib/clock.h"
 #include "lib/json.h"
@@ -27,14 +28,14 @@ struct server {
     void *aux;
     struct recent *requests_seen;
     struct recent *dead_queues;
-    struct rpc_request *first;
+    LIST_HEAD(, rpc_request) requests;
     size_t count;
     struct log_rate refused_rate;
 };
 
 struct rpc_request {
     struct server *server; /* NULL once the server is gone */
-    struct rpc_request *next, **link;
+    LIST_ENTRY(rpc_request) link;
     struct bus_delivery *delivery; /* not yet acknowledged; NULL once it is */
     struct json_object *inner;
     struct envelope_request envelope; /* borrows from `inner` */
@@ -64,13 +65,17 @@ void server_set_bus(struct server *server, struct bus *bus)
     server->bus = bus;
 }
 
+void server_reload(struct server *server, const struct conf *conf)
+{
+    conf_unref(server->conf);
+    server->conf = conf_ref(conf);
+}
+
 static void request_unlink(struct rpc_request *request)
 {
     if (!request->server)
         return;
-    *request->link = request->next;
-    if (request->next)
-        request->next->link = request->link;
+    LIST_REMOVE(request, link);
     request->server->count--;
     request->server = NULL;
 }
@@ -79,8 +84,7 @@ void server_free(struct server *server)
 {
     if (!server)
         return;
-    while (server->first) {
-        struct rpc_request *request = server->first;
+    for (struct rpc_request *request; (request = LIST_FIRST(&server->requests));) {
         loop_timer_free(STEAL(request->heartbeat));
         request_unlink(request);
     }
@@ -369,11 +373,7 @@ static int fill_request(struct server *server, struct rpc_request *request, stru
 static void request_start(struct server *server, struct rpc_request *request)
 {
     request->server = server;
-    request->next = server->first;
-    request->link = &server->first;
-    if (server->first)
-        server->first->link = &request->next;
-    server->first = request;
+    LIST_INSERT_HEAD(&server->requests, request, link);
     server->count++;
     request->received_us = clock_monotonic_us();
     if (request->envelope.unique_id)
@@ -416,6 +416,8 @@ void server_deliver(struct server *server, struct bus_delivery *taken)
     free(STEAL(delivery->body));
     request->delivery = STEAL(delivery);
     request_start(server, request);
+    _cleanup_(log_scope_end) _unused_ struct log_scope scope =
+        log_scope_begin(rpc_request_id(request), NULL);
     if (is_base_api(request))
         answer_base_api(request);
     else

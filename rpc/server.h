@@ -42,6 +42,7 @@ struct server;
 struct server *server_new(struct loop *loop, const struct conf *conf, struct sender *sender,
                           rpc_handler handler, void *aux);
 void server_set_bus(struct server *server, struct bus *bus);
+void server_reload(struct server *server, const struct conf *conf);
 /* Requests that handlers still own live on; ending them does nothing any more. */
 void server_free(struct server *server);
 /* A delivery from a request queue; taken. */

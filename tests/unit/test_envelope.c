@@ -120,6 +120,16 @@ UNIT_TEST(depth, "nesting beyond the limit is refused, outside and inside the en
     UNIT_FAILS(decode(inside), ERR_PARSE);
 }
 
+UNIT_TEST(size, "a body beyond the size limit is refused before it is parsed")
+{
+    size_t length = (size_t)JSON_SIZE_MAX + 1;
+    _cleanup_(str_freep) char *body = mem_new(length + 1);
+    _cleanup_(json_putp) struct json_object *inner = NULL;
+    memset(body, 'x', length);
+    UNIT_FAILS(envelope_decode(body, length, &inner, &unit_err), ERR_PARSE);
+    UNIT_HAS(unit_err.text, "16777217");
+}
+
 static int read_request(const char *text)
 {
     _cleanup_(json_putp) struct json_object *inner = parse(text);

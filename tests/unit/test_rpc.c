@@ -538,6 +538,18 @@ UNIT_TEST(timeout, "a call without a reply ends at its timeout, the configured o
     UNIT_EQ(answer.failure.code, ERR_TIMEOUT);
 }
 
+UNIT_TEST(reload, "a reload changes the timeout of the calls that follow")
+{
+    _cleanup_(conf_unrefp) struct conf *fresh =
+        conf_for_test("DEFAULT.rpc_response_timeout", "7", NULL);
+    rpc_reload(rpc, fresh);
+    call_b(NULL);
+    fake_bus_tell(0, BUS_CONFIRMED);
+    UNIT_EQ(fake_bus.sent[0].expiration_ms, 7000);
+    pass_ms(7100);
+    UNIT_EQ(answer.count, 1);
+}
+
 UNIT_TEST(monitor, "heartbeats keep a monitored call alive up to its overall timeout only")
 {
     struct rpc_options options = {.timeout_us = 20 * USEC_PER_SEC, .monitor_us = 4 * USEC_PER_SEC};
