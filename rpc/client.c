@@ -21,7 +21,7 @@ struct client {
     struct conf *conf;
     struct bus *bus;
     struct sender *sender;
-    LIST_HEAD(, rpc_call) calls;
+    LIST_HEAD(calls, rpc_call) calls;
     size_t count;
     bool up;
     const char *failure_raw; /* set while a callback runs */

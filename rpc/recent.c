@@ -20,8 +20,8 @@ struct entry {
 };
 
 struct recent {
-    SLIST_HEAD(, entry) buckets[BUCKETS];
-    TAILQ_HEAD(, entry) ended; /* oldest first */
+    SLIST_HEAD(bucket, entry) buckets[BUCKETS];
+    TAILQ_HEAD(ended, entry) ended; /* oldest first */
     size_t count, count_max;
     int64_t keep_us;
 };

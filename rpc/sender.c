@@ -13,7 +13,7 @@
 struct sender {
     struct loop *loop;
     struct bus *bus;
-    LIST_HEAD(, sending) under_way;
+    LIST_HEAD(sendings, sending) under_way;
     size_t count;
 };
 

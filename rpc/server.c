@@ -28,7 +28,7 @@ struct server {
     void *aux;
     struct recent *requests_seen;
     struct recent *dead_queues;
-    LIST_HEAD(, rpc_request) requests;
+    LIST_HEAD(requests, rpc_request) requests;
     size_t count;
     struct log_rate refused_rate;
 };
