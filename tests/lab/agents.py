@@ -11,7 +11,7 @@ CONFIG = '/etc/computed/computed.yaml'
 
 def program(name):
     from lab import BUILD
-    path = os.path.join(BUILD, name)
+    path = os.path.join(BUILD, {'computed': 'agent', 'computectl': 'ctl'}.get(name, ''), name)
     if not os.access(path, os.X_OK):
         raise LabError(f'{path} is not there: build first (./quickstart build), or set COMPUTED_BUILD_DIR')
     return path
@@ -102,7 +102,8 @@ class Agent:
     def wait_end(self, guest, timeout=300, statuses=('completed', 'failed', 'error', 'cancelled')):
         """Waits until the newest migration of a guest has one of the statuses; gives its record."""
         def ended():
-            records = [m for m in self.computectl('migrations', parse=True) if m['instance_uuid'] == guest.uuid]
+            records = [m for m in self.computectl('migrations', parse=True)['migrations']
+                       if m['instance'] == guest.uuid and m['role'] == 'source']
             newest = max(records, key=lambda m: m['id'], default={})
             return newest if newest.get('status') in statuses else None
         return wait_until(timeout, f'end of the migration of {guest.name}', ended, 0.05)
