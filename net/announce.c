@@ -4,11 +4,12 @@
  * that net_announce() is a few system calls.
  *
  * A port goes through: armed -> (net_announce) announcing -> disarmed. While announcing, a round (all
- * frames of the port) goes out at once, a few times soon after, and then at growing pauses, because others
- * (Neutron's agent) may still be at work on the way. If the port cannot be announced yet, or its way
- * changes, the backend tells by a link or OVS event, and the rounds start anew.
+ * frames of the port) goes out at once, a few times soon after, and then at growing pauses: others
+ * (Neutron's agent) may still be at work on the way, and an Open vSwitch credits what the guest sent last
+ * at its old place up to half a second later, and learns from it once more. If the port cannot be
+ * announced yet, or its way changes, the backend tells by a link or OVS event, and the rounds start anew.
  *
- * However often events come, a port sends at most `rounds_max` rounds in ROUNDS_WINDOW_US.
+ * However often events come, a port sends at most ROUNDS_SPARE rounds above announce_count in a second.
  */
 #include <assert.h>
 

@@ -5,7 +5,7 @@ sender of numbered frames and a listener. Each prints "ready" once it works and 
 
     net_parts.py guest TAP MAC IP4 IP6    "dump": prints and forgets what came in, as JSON [[number, ns], ...];
                                           "heard": prints how many frames came in from its own MAC;
-                                          "stop": reads its tap no more, answers nothing; "quit"
+                                          "stop": reads its tap no more, answers nothing; "start"; "quit"
     net_parts.py sender IF MAC            sends frames to MAC at 1 kHz; "stop": prints [[number, ns], ...] and ends
     net_parts.py echo ADDRESS COUNT       ICMP echo, 20 a second; prints how many were answered within a second
     net_parts.py listen IF                "dump": prints and forgets the frames seen as [[hex, ns], ...]; "quit"
@@ -103,8 +103,8 @@ def guest(tap, mac, ip4, ip6):
         line = sys.stdin.readline().strip()
         if line in ('', 'quit'):
             return
-        if line == 'stop':
-            g.running = False
+        if line in ('stop', 'start'):
+            g.running = line == 'start'
             say(str(time.time_ns()))
         elif line == 'heard':
             say(g.heard)

@@ -14,6 +14,8 @@ import time
 
 import pytest
 
+from namespaces import start_time
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 BUILD = os.environ.get('COMPUTED_BUILD_DIR', os.path.join(HERE, '..', '..', 'build'))
 TOOL = os.path.join(BUILD, 'tests/lab/net_tool')
@@ -112,9 +114,10 @@ class Namespace:
         return t
 
     def down(self):
-        for p in self.parts:
-            p.end()
+        codes = [p.end() for p in self.parts]
         run('ip', 'netns', 'del', self.name)
+        assert not any(codes), f'a program ended with {codes}'
+
 
 
 class World:
@@ -384,7 +387,7 @@ def test_frames_follow_the_guest_at_once(world):
     after_call = [n for n, at in sent if at >= called + answer['us'] * 1000]
     print(f'lost after the stop {len(lost)}, in the {(called - stopped) / 1e6:.2f} ms to the call and '
           f'{answer["us"]} us of it')
-    assert len(sent) > 400 and len(at_destination) > 200
+    assert len(sent) > 100 and len(at_destination) > 50
     assert not set(lost) & set(after_call[1:]), 'frames sent after the announcement were lost'
     assert fdb_port(world.b) == TAP and fdb_port(world.a) == 'eth1'
 
@@ -508,7 +511,7 @@ def test_an_uplink_that_comes_late_carries_the_announcement(world):
     listener = world.client.part('listen', 'eth1')
     world.b.ip('link', 'set', 'eth1', 'master', BRIDGE)
     frames = []
-    wait_until('announcement', lambda: frames.extend(f for f in listener.ask('dump') if f[0][24:28] == '8035') or frames)
+    wait_until('announcement', lambda: frames.extend(of_guest(listener.ask('dump'))) or frames)
 
 
 def test_lost_link_events_are_made_good(world):
@@ -537,12 +540,14 @@ def test_after_a_failed_switch_over_the_source_takes_the_network_back(world):
     back = world.a.tool()
     good(back.ask('arm'))
     good(m.tool.ask('arm'))
+    m.source.tell('stop')
     good(m.tool.ask('announce'))
     wait_until('learning at the source', lambda: fdb_port(world.a) == 'eth1')
     good(m.tool.ask('disarm'))
     destination.end()
     sender = world.client.part('sender', 'eth1', MAC)
     time.sleep(0.1)
+    m.source.tell('start')
     answer = back.ask('announce')
     assert good(answer) == 1
     time.sleep(0.2)
@@ -617,7 +622,7 @@ class Switch:
             with open(os.path.join(self.dir, pidfile)) as f:
                 pid = int(f.read())
             os.kill(pid, 15)
-            wait_until('end of Open vSwitch', lambda: not os.path.exists(f'/proc/{pid}'))
+            wait_until('end of Open vSwitch', lambda: not start_time(pid))
 
 
 @pytest.fixture
@@ -724,7 +729,8 @@ def test_ovs_frames_follow_the_guest_at_once(world, switches):
     destination = world.b.guest()
     good(t.ask('ready 5000'))
     good(t.ask('arm'))
-    wait_until('learning at the destination', lambda: (source.tell('speak'), b.fdb_vlan())[1] == (b.ofport('eth1'), VLAN))
+    source.tell('speak')
+    wait_until('learning at the destination', lambda: b.fdb_vlan() == (b.ofport('eth1'), VLAN))
     sender = world.client.part('sender', 'eth1', MAC)
     time.sleep(0.3)
     stopped = int(source.tell('stop'))
@@ -733,12 +739,16 @@ def test_ovs_frames_follow_the_guest_at_once(world, switches):
     time.sleep(0.4)
     sent, seen = sender.ask('stop'), destination.ask('dump')
     lost = lost_between(sent, stopped, source.ask('dump'), seen)
-    late = lost_between(sent, (answer['at'] + 10000) * 1000, seen)
+    # A broadcast of the guest shortly before the stop may be credited, and learned from, after our first round;
+    # the next rounds put that right.
+    late = lost_between(sent, (answer['at'] + 100000) * 1000, seen)
     print(f'Open vSwitch: lost after the stop {len(lost)}, call {answer["us"]} us')
-    assert len(seen) > 200
-    assert not late, f'{len(late)} frames lost that were sent 10 ms after the call'
+    assert len(seen) > 50
+    assert not late, f'{len(late)} frames lost that were sent 100 ms after the call'
     assert b.fdb_vlan() == (b.ofport(TAP), VLAN)
-    assert a.fdb_vlan() == (a.ofport('eth1'), VLAN)
+    # The source's switch credits what the guest sent last up to half a second later, and learns the old place
+    # from it once more; the later rounds put that right.
+    wait_until('learning at the source', lambda: a.fdb_vlan() == (a.ofport('eth1'), VLAN))
 
 
 def test_ovs_from_call_to_wire(world, switches):
@@ -810,7 +820,7 @@ def test_ovs_a_switch_that_restarts_is_found_again(world, switches):
     with open(os.path.join(b.dir, 'vs.pid')) as f:
         pid = int(f.read())
     os.kill(pid, 15)
-    wait_until('end of ovs-vswitchd', lambda: not os.path.exists(f'/proc/{pid}'))
+    wait_until('end of ovs-vswitchd', lambda: not start_time(pid))
     assert good(t.ask('announce')) == 0
     world.b.exec(*b.env, 'ovs-vswitchd', '--detach', '--no-chdir', f'--pidfile={b.dir}/vs.pid',
                  f'--log-file={b.dir}/vs.log', b.db)

@@ -5,6 +5,8 @@
  */
 #include "net/net.h"
 
+#include <pthread.h>
+
 #include "lib/clock.h"
 #include "lib/fault.h"
 #include "lib/json.h"
@@ -340,4 +342,43 @@ UNIT_TEST(links, "the machine's own links are read: lo is there, up and in no br
     UNIT_TRUE(!found);
     UNIT_EQ(netlink_links(nl, 0, &links, &n, &unit_err), 0);
     UNIT_TRUE(n >= 1);
+}
+
+static void *plug_and_unplug(void *aux)
+{
+    const struct net_port *mine = aux;
+    _cleanup_(undo_freep) struct undo *steps = undo_new(net_undo_handlers(net), NULL, NULL);
+    intptr_t failures = 0;
+
+    for (int i = 0; i < 50; i++) {
+        bool present = false;
+        failures += net_check(net, mine, NULL) < 0 || net_plug(net, mine, steps, NULL) < 0 ||
+                    net_port_present(net, mine, &present, NULL) < 0 || !present ||
+                    undo_run(steps, NULL) < 0;
+    }
+    return (void *)failures;
+}
+
+UNIT_TEST(workers, "workers plug and unplug at the same time while the configuration is changed")
+{
+    static const char *const taps[] = {"tap-0", "tap-1", "tap-2"};
+    struct net_port ports[ARRAY_LEN(taps)];
+    pthread_t threads[ARRAY_LEN(taps)];
+    void *failures;
+
+    for (size_t i = 0; i < ARRAY_LEN(taps); i++) {
+        ports[i] = port;
+        ports[i].tap = (char *)taps[i];
+        if (pthread_create(&threads[i], NULL, plug_and_unplug, &ports[i]) != 0)
+            abort();
+    }
+    for (int i = 0; i < 50; i++) {
+        _cleanup_(conf_unrefp) struct conf *fresh = conf_for_test("net.mtu", "1400", NULL);
+        net_set_conf(net, fresh);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(taps); i++) {
+        (void)pthread_join(threads[i], &failures);
+        UNIT_EQ((intptr_t)failures, 0);
+    }
+    UNIT_EQ(net_fake_plugged(net), 0);
 }
