@@ -372,8 +372,8 @@ static int open_log(const struct conf *conf)
     bool json = text_equal(conf_string(conf, CONF_DEFAULT_log_format), "json");
 
     log_set_level(NULL, conf_bool(conf, CONF_DEFAULT_debug) ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
-    if (log_open(conf_string(conf, CONF_DEFAULT_log_file), json ? LOG_FORMAT_JSON : LOG_FORMAT_TEXT,
-                 &e) == 0)
+    _cleanup_(str_freep) char *file = conf_log_path(conf);
+    if (log_open(file, json ? LOG_FORMAT_JSON : LOG_FORMAT_TEXT, &e) == 0)
         return 0;
     fprintf(stderr, "computed: %s\n", e.text);
     return -1;

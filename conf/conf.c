@@ -133,6 +133,18 @@ bool conf_equal(const struct conf *a, const struct conf *b, enum conf_id id)
     return text_equal(value_of(a, id)->text, value_of(b, id)->text);
 }
 
+char *conf_log_path(const struct conf *conf)
+{
+    const char *file = conf_string(conf, CONF_DEFAULT_log_file);
+    const char *directory = conf_string(conf, CONF_DEFAULT_log_dir);
+
+    if (conf_bool(conf, CONF_DEFAULT_use_journal))
+        return NULL;
+    if (!file || !*file)
+        return directory ? text_format("%s/computed.log", directory) : NULL;
+    return directory && file[0] != '/' ? text_format("%s/%s", directory, file) : text_dup(file);
+}
+
 struct conf *conf_reload_merge(const struct conf *old, const struct conf *fresh,
                                bool changed[CONF_COUNT], bool restart[CONF_COUNT])
 {

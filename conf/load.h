@@ -76,6 +76,12 @@ char *conf_text_secret(const struct conf *conf, enum conf_id id);
 bool conf_equal(const struct conf *a, const struct conf *b, enum conf_id id);
 
 /*
+ * Where the log goes, by oslo.log's rule: log_file, below log_dir unless it is absolute; log_dir alone
+ * means "computed.log" in it; NULL = standard error (neither is set, or use_journal). The caller frees.
+ */
+char *conf_log_path(const struct conf *conf);
+
+/*
  * A reload: a new snapshot that has `fresh`'s values in RELOAD rows and `old`'s in all others.
  * changed[id] tells RELOAD rows that differ, restart[id] other rows that differ (both arrays of
  * CONF_COUNT, may be NULL). Never fails.

@@ -59,6 +59,8 @@ static void facts(struct text_buffer *out, const struct conf_row *row)
                             "must not be readable for everybody.");
     if (row->flags & CONF_DEPRECATED)
         text_buffer_add(&b, " Deprecated.");
+    if (row->flags & CONF_IDLE)
+        text_buffer_add(&b, " Accepted for Nova's sake, without effect in this version.");
     if (text_starts_with(row->nova, "differs: "))
         text_buffer_printf(&b, " Differs from Nova: %s.", row->nova + strlen("differs: "));
     else if (text_equal(row->nova, "none"))

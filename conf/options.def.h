@@ -14,6 +14,7 @@
  * .flags    CONF_RELOAD  takes effect by SIGHUP or `computectl conf reload`
  *           CONF_SECRET  never printed; the file must not be readable for everybody
  *           CONF_DEPRECATED  accepted with a warning
+ *           CONF_IDLE    read for Nova's sake, without effect in this version
  * .alias    other spellings that files use, "group.name", divided by blanks
  * .nova_default  the default when a nova.conf is read as it is, where ours is another on purpose
  * .automatic  the default is found at start-up; the text says how
@@ -60,7 +61,7 @@ OPT(DEFAULT, instances_path, PATH, "$state_path/instances",
     .more = "Two hosts that share it over a network file system are detected by a test file.",
     .nova = "same", .since = "0.1")
 OPT(DEFAULT, instance_name_template, STRING, "instance-%08x",
-    .help = "Template of libvirt domain names; one integer conversion, or %(uuid)s.",
+    .flags = CONF_IDLE, .help = "Template of libvirt domain names; one integer conversion, or %(uuid)s.",
     .nova = "same", .since = "0.1")
 OPT(DEFAULT, max_concurrent_live_migrations, INT, "1", .min = 0, .max = 1000, .flags = CONF_RELOAD,
     .help = "How many outgoing live migrations run at the same time; 0 means no limit.",
@@ -86,7 +87,7 @@ OPT(DEFAULT, graceful_shutdown_timeout, INT, "60", .min = 0, .max = 86400, .unit
     .more = "0 means to wait as long as it takes.",
     .nova = "differs: Nova's default is 60 up to 2026.1 and 180 later", .since = "0.1")
 OPT(DEFAULT, report_interval, INT, "10", .min = 1, .max = 3600, .unit = "s",
-    .help = "How often the service record of this host is refreshed.",
+    .flags = CONF_IDLE, .help = "How often the service record of this host is refreshed.",
     .nova = "same", .since = "0.1")
 OPT(DEFAULT, preallocate_images, ENUM, "none", .words = "none|space",
     .help = "Whether disks that are made on this host get their space at once.",
@@ -320,7 +321,7 @@ OPT(libvirt, live_migration_keepalive_count, INT, "5", .min = 1, .max = 1000,
 
 GROUP(compute, "Behaviour of the compute service.")
 
-OPT(compute, live_migration_wait_for_vif_plug, BOOL, "true", .flags = CONF_RELOAD,
+OPT(compute, live_migration_wait_for_vif_plug, BOOL, "true", .flags = CONF_RELOAD | CONF_IDLE,
     .help = "The source waits for the event that ports are wired on the destination before it sends memory.",
     .nova = "same", .since = "0.1")
 
@@ -332,57 +333,57 @@ OPT(workarounds, skip_cpu_compare_on_dest, BOOL, "false", .flags = CONF_RELOAD,
 OPT(workarounds, skip_hypervisor_version_check_on_lm, BOOL, "false", .flags = CONF_RELOAD,
     .help = "Permit migrations to an older hypervisor.",
     .nova = "same", .since = "0.1")
-OPT(workarounds, enable_qemu_monitor_announce_self, BOOL, "false", .flags = CONF_RELOAD,
+OPT(workarounds, enable_qemu_monitor_announce_self, BOOL, "false", .flags = CONF_RELOAD | CONF_IDLE,
     .help = "Announce the instance's addresses again after the migration.",
     .more = "Read for Nova's sake; the agent announces by itself, see net.switchover.",
     .nova = "same", .since = "0.1")
-OPT(workarounds, qemu_monitor_announce_self_count, INT, "3", .min = 1, .max = 100, .flags = CONF_RELOAD,
+OPT(workarounds, qemu_monitor_announce_self_count, INT, "3", .min = 1, .max = 100, .flags = CONF_RELOAD | CONF_IDLE,
     .help = "How many times enable_qemu_monitor_announce_self announces.",
     .nova = "same", .since = "0.1")
-OPT(workarounds, qemu_monitor_announce_self_interval, INT, "1", .min = 1, .max = 60, .unit = "s", .flags = CONF_RELOAD,
+OPT(workarounds, qemu_monitor_announce_self_interval, INT, "1", .min = 1, .max = 60, .unit = "s", .flags = CONF_RELOAD | CONF_IDLE,
     .help = "Pause between those announcements.",
     .nova = "same", .since = "0.1")
 
 GROUP(vnc, "VNC consoles.")
 
 OPT(vnc, enabled, BOOL, "true", .alias = "DEFAULT.vnc_enabled",
-    .help = "Instances may have VNC consoles.",
+    .flags = CONF_IDLE, .help = "Instances may have VNC consoles.",
     .nova = "same", .since = "0.1")
 OPT(vnc, server_listen, STRING, "127.0.0.1", .alias = "vnc.vncserver_listen DEFAULT.vncserver_listen",
     .help = "Address on which QEMU listens for VNC on this host; put into the XML of arriving instances.",
     .nova = "same", .since = "0.1")
 OPT(vnc, server_proxyclient_address, STRING, "127.0.0.1", .alias = "vnc.vncserver_proxyclient_address DEFAULT.vncserver_proxyclient_address",
-    .help = "Address under which the console proxy reaches this host.",
+    .flags = CONF_IDLE, .help = "Address under which the console proxy reaches this host.",
     .nova = "same", .since = "0.1")
 
 GROUP(spice, "SPICE consoles.")
 
 OPT(spice, enabled, BOOL, "false",
-    .help = "Instances may have SPICE consoles.",
+    .flags = CONF_IDLE, .help = "Instances may have SPICE consoles.",
     .nova = "same", .since = "0.1")
 OPT(spice, server_listen, STRING, "127.0.0.1",
     .help = "Address on which QEMU listens for SPICE on this host; put into the XML of arriving instances.",
     .nova = "same", .since = "0.1")
 OPT(spice, server_proxyclient_address, STRING, "127.0.0.1",
-    .help = "Address under which the console proxy reaches this host.",
+    .flags = CONF_IDLE, .help = "Address under which the console proxy reaches this host.",
     .nova = "same", .since = "0.1")
 
 GROUP(serial_console, "Serial consoles.")
 
 OPT(serial_console, enabled, BOOL, "false",
-    .help = "Instances have serial consoles on TCP.",
+    .flags = CONF_IDLE, .help = "Instances have serial consoles on TCP.",
     .nova = "same", .since = "0.1")
 OPT(serial_console, port_range, STRING, "10000:20000",
-    .help = "Ports for serial consoles, first:last.",
+    .flags = CONF_IDLE, .help = "Ports for serial consoles, first:last.",
     .nova = "same", .since = "0.1")
 OPT(serial_console, proxyclient_address, STRING, "127.0.0.1",
-    .help = "Address on which serial consoles of this host listen; put into the XML of arriving instances.",
+    .flags = CONF_IDLE, .help = "Address on which serial consoles of this host listen; put into the XML of arriving instances.",
     .nova = "same", .since = "0.1")
 
 GROUP(neutron, "The network service.")
 
 OPT(neutron, ovs_bridge, STRING, "br-int",
-    .help = "Open vSwitch integration bridge, where a port does not name its own.",
+    .flags = CONF_IDLE, .help = "Open vSwitch integration bridge, where a port does not name its own.",
     .nova = "same", .since = "0.1")
 
 GROUP(net, "Wiring of ports on this host.")
@@ -405,21 +406,12 @@ OPT(net, bridge_without_uplink, ENUM, "auto", .words = "auto|yes|no", .flags = C
     .help = "Whether a missing bridge whose interface is not known is made without one, for Neutron's agent to finish.",
     .more = "auto means yes when Nova directs this host, as with nova-compute, and no in standalone.",
     .nova = "none", .since = "0.1")
-OPT(net, bridge_mappings, LIST, "",
-    .help = "Existing bridges of physical networks, as network:bridge pairs.",
-    .nova = "none", .since = "0.1")
 OPT(net, mtu, INT, "0", .min = 0, .max = 65535, .unit = "bytes",
     .help = "MTU of interfaces whose network does not give one; 0 leaves the kernel's.",
-    .nova = "none", .since = "0.1")
-OPT(net, plug_timeout, INT, "30", .min = 1, .max = 3600, .unit = "s", .flags = CONF_RELOAD,
-    .help = "How long wiring one port on this host may take.",
     .nova = "none", .since = "0.1")
 OPT(net, ovs_database, STRING, "unix:/run/openvswitch/db.sock", .alias = "os_vif_ovs.ovsdb_connection vif_plug_ovs.ovsdb_connection",
     .help = "Where Open vSwitch's database listens.",
     .nova = "differs: os-vif's default is tcp:127.0.0.1:6640", .since = "0.1")
-OPT(net, ovs_datapath_type, ENUM, "", .words = "|system|netdev",
-    .help = "Datapath of Open vSwitch bridges that the agent makes; empty leaves the default.",
-    .nova = "none", .since = "0.1")
 
 GROUP(agent, "The agent itself.")
 
@@ -444,12 +436,6 @@ OPT(agent, migration_port, INT, "0", .min = 0, .max = 65535,
     .nova = "none", .since = "0.1")
 OPT(agent, worker_threads, INT, "8", .min = 2, .max = 64,
     .help = "How many blocking calls (libvirt, disks, programs) may run at the same time.",
-    .nova = "none", .since = "0.1")
-OPT(agent, libvirt_call_timeout, INT, "30", .min = 1, .max = 3600, .unit = "s", .flags = CONF_RELOAD,
-    .help = "A libvirt call that takes longer is written off, so that nothing waits for it.",
-    .nova = "none", .since = "0.1")
-OPT(agent, disk_call_timeout, INT, "600", .min = 1, .max = 86400, .unit = "s", .flags = CONF_RELOAD,
-    .help = "How long making or removing the disks of one instance may take.",
     .nova = "none", .since = "0.1")
 OPT(agent, history_days, INT, "30", .min = 1, .max = 3650, .unit = "days", .flags = CONF_RELOAD,
     .help = "How long ended migrations stay in `computectl migrations`.",

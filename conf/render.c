@@ -109,6 +109,8 @@ static void sample_option(struct text_buffer *out, const struct conf_row *row)
         text_buffer_add(&facts, " A secret: this file must not be readable for everybody.");
     if (row->flags & CONF_DEPRECATED)
         text_buffer_add(&facts, " Deprecated.");
+    if (row->flags & CONF_IDLE)
+        text_buffer_add(&facts, " Without effect in this version.");
     comment(out, "  ", facts.data);
     text_buffer_free(&facts);
     text_buffer_printf(out, "  #%s:%s", row->name, row->default_text ? " " : "");

@@ -29,6 +29,7 @@ enum conf_flag {
     CONF_RELOAD = 1u << 0,
     CONF_SECRET = 1u << 1,
     CONF_DEPRECATED = 1u << 2,
+    CONF_IDLE = 1u << 3,
 };
 
 #define CONF_NO_MAX 9007199254740992.0 /* 2^53: every integer below is exact in a double */

@@ -145,5 +145,4 @@ void conf_rules(const struct conf *conf, struct conf_report *report)
     migration_rules(conf, report);
     name_rules(conf, report);
     mapping_rules(conf, report, CONF_net_physical_interface_mappings);
-    mapping_rules(conf, report, CONF_net_bridge_mappings);
 }

@@ -88,7 +88,7 @@ UNIT_TEST(typed_defaults, "defaults have the values of the contract")
     UNIT_STR(conf_string(conf, CONF_agent_migration_address), "127.0.0.1");
     UNIT_TRUE(conf_double(conf, CONF_oslo_messaging_rabbit_kombu_reconnect_delay) == 1.0);
     size_t count = 9;
-    UNIT_TRUE(conf_list(conf, CONF_net_bridge_mappings, &count)[0] == NULL);
+    UNIT_TRUE(conf_list(conf, CONF_net_physical_interface_mappings, &count)[0] == NULL);
     UNIT_EQ(count, 0);
     UNIT_TRUE(!conf_is_set(conf, CONF_libvirt_live_migration_downtime));
     UNIT_STR(conf_origin(conf, CONF_libvirt_live_migration_downtime), "default");
@@ -107,9 +107,9 @@ UNIT_TEST(enum_values, "an enumerated option reads as word and as index")
 UNIT_TEST(lists, "a list is split at commas and trimmed")
 {
     size_t count;
-    _cleanup_(conf_unrefp) struct conf *conf =
-        conf_for_test("net.bridge_mappings", " physnet1:br-ex ,, physnet2:br-data\n", NULL);
-    const char *const *items = conf_list(conf, CONF_net_bridge_mappings, &count);
+    _cleanup_(conf_unrefp) struct conf *conf = conf_for_test(
+        "net.physical_interface_mappings", " physnet1:br-ex ,, physnet2:br-data\n", NULL);
+    const char *const *items = conf_list(conf, CONF_net_physical_interface_mappings, &count);
 
     UNIT_EQ(count, 2);
     UNIT_STR(items[0], "physnet1:br-ex");
@@ -263,6 +263,27 @@ UNIT_TEST(secrets_masked, "a secret is shown as three stars, and as nothing when
     UNIT_STR(secret, "rabbit://u:hush@192.0.2.1/");
 }
 
+static void log_path_is(const char *file, const char *directory, const char *journal,
+                        const char *expected)
+{
+    _cleanup_(conf_unrefp) struct conf *conf =
+        conf_for_test("DEFAULT.log_file", file, "DEFAULT.log_dir", directory, "DEFAULT.use_journal",
+                      journal, NULL);
+    _cleanup_(str_freep) char *path = conf_log_path(conf);
+    UNIT_STR(path, expected);
+}
+
+UNIT_TEST(log_path, "the log goes where oslo.log would put it")
+{
+    _cleanup_(conf_unrefp) struct conf *none = conf_for_test(NULL, NULL);
+
+    UNIT_STR(conf_log_path(none), NULL);
+    log_path_is("a.log", "/var/log/nova", "false", "/var/log/nova/a.log");
+    log_path_is("/tmp/a.log", "/var/log/nova", "false", "/tmp/a.log");
+    log_path_is("", "/var/log/nova", "false", "/var/log/nova/computed.log");
+    log_path_is("/tmp/a.log", "/var/log/nova", "true", NULL);
+}
+
 UNIT_TEST(references, "a snapshot lives until its last reference is given back")
 {
     struct conf *conf = conf_for_test(NULL, NULL);
@@ -409,7 +430,9 @@ UNIT_TEST(rules, "options that exclude or need each other are told")
     UNIT_EQ(
         rule_errors("DEFAULT.instance_name_template", "100%%-%d", "DEFAULT.debug", "true", NULL),
         0);
-    UNIT_EQ(rule_errors("net.bridge_mappings", "physnet1", "DEFAULT.debug", "true", NULL), 1);
+    UNIT_EQ(
+        rule_errors("net.physical_interface_mappings", "physnet1", "DEFAULT.debug", "true", NULL),
+        1);
     UNIT_EQ(rule_errors("net.physical_interface_mappings", "p:eth1,q:averyveryverylongname",
                         "DEFAULT.debug", "true", NULL),
             1);

@@ -49,17 +49,18 @@ static int load_file(const char *relative, struct err *e)
 
 UNIT_TEST(yaml_values, "YAML gives groups, options and lists, and remembers file and line")
 {
-    UNIT_OK(load_text("a.conf",
-                      "# first\nlibvirt:\n  virt_type: qemu\n  live_migration_downtime: 300\n"
-                      "net:\n  bridge_mappings: [physnet1:br-ex, \"physnet2:br-b\"]\nvnc:\n"
-                      "DEFAULT:\n  debug: yes\n  log_dir: ~\n",
-                      &unit_err));
+    UNIT_OK(
+        load_text("a.conf",
+                  "# first\nlibvirt:\n  virt_type: qemu\n  live_migration_downtime: 300\n"
+                  "net:\n  physical_interface_mappings: [physnet1:br-ex, \"physnet2:br-b\"]\nvnc:\n"
+                  "DEFAULT:\n  debug: yes\n  log_dir: ~\n",
+                  &unit_err));
     if (!conf)
         return;
     size_t count;
     UNIT_STR(conf_string(conf, CONF_libvirt_virt_type), "qemu");
     UNIT_EQ(conf_int(conf, CONF_libvirt_live_migration_downtime), 300);
-    UNIT_STR(conf_list(conf, CONF_net_bridge_mappings, &count)[1], "physnet2:br-b");
+    UNIT_STR(conf_list(conf, CONF_net_physical_interface_mappings, &count)[1], "physnet2:br-b");
     UNIT_EQ(count, 2);
     UNIT_TRUE(conf_bool(conf, CONF_DEFAULT_debug));
     UNIT_TRUE(!conf_is_set(conf, CONF_DEFAULT_log_dir));
@@ -103,7 +104,7 @@ UNIT_TEST(ini_forms,
 {
     UNIT_OK(load_text("b.conf",
                       "; comment\n[Libvirt]\nvirt_type: \"qemu\"\nconnection_uri = qemu:///a=b:c\n"
-                      "[net]\nbridge_mappings = a:b,\n  c:d,\n\te:f\n\n"
+                      "[net]\nphysical_interface_mappings = a:b,\n  c:d,\n\te:f\n\n"
                       "[DEFAULT]\ndebug = true\ndebug = false\nhost=x\r\n",
                       &unit_err));
     if (!conf)
@@ -111,7 +112,7 @@ UNIT_TEST(ini_forms,
     size_t count;
     UNIT_STR(conf_string(conf, CONF_libvirt_virt_type), "qemu");
     UNIT_STR(conf_string(conf, CONF_libvirt_connection_uri), "qemu:///a=b:c");
-    UNIT_STR(conf_list(conf, CONF_net_bridge_mappings, &count)[2], "e:f");
+    UNIT_STR(conf_list(conf, CONF_net_physical_interface_mappings, &count)[2], "e:f");
     UNIT_EQ(count, 3);
     UNIT_TRUE(!conf_bool(conf, CONF_DEFAULT_debug));
     UNIT_STR(conf_string(conf, CONF_DEFAULT_host), "x");

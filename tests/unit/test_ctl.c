@@ -524,7 +524,7 @@ UNIT_TEST(conf_import,
                 "[DEFAULT]\ntransport_url = rabbit://u:hush@192.0.2.1/\nmy_ip = 192.0.2.7\n"
                 "state_path = /srv\ninstances_path = $state_path/inst\ncompute_driver = x\n"
                 "[libvirt]\nlive_migration_downtime = "
-                "500\nvirt_type=qemu\n[net]\nbridge_mappings=a:b,c:d\n",
+                "500\nvirt_type=qemu\n[net]\nphysical_interface_mappings=a:b,c:d\n",
                 0644);
     _cleanup_(str_freep) char *output = text_format("%s/new.yaml", unit_directory());
     _cleanup_(str_freep) char *show = text_format("conf import %s", nova);
@@ -536,7 +536,7 @@ UNIT_TEST(conf_import,
     UNIT_HAS(out_text, "\nDEFAULT:\n  my_ip: 192.0.2.7\n  # transport_url: left out, it is a "
                        "secret; use --output\n"
                        "  state_path: /srv\n  instances_path: $state_path/inst\n");
-    UNIT_HAS(out_text, "  bridge_mappings: [a:b, c:d]\n");
+    UNIT_HAS(out_text, "  physical_interface_mappings: [a:b, c:d]\n");
     UNIT_HAS(out_text,
              "live_migration_completion_timeout: 800  # Nova's default; that of computed is 180\n");
     UNIT_HAS(out_text, "#   DEFAULT.compute_driver (line 6)\n");
