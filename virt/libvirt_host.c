@@ -43,7 +43,6 @@ void libvirt_host_forget(struct libvirt *lv)
     for (unsigned i = 0; i < lv->caps_count; i++) {
         free(lv->caps[i].key);
         free(lv->caps[i].xml);
-        free(lv->caps[i].error);
     }
     lv->caps_count = 0;
     pthread_mutex_unlock(&lv->lock);
@@ -142,26 +141,22 @@ static bool recall_caps(struct libvirt *lv, const char *key, struct virt_host_fa
     pthread_mutex_lock(&lv->lock);
     for (unsigned i = 0; i < lv->caps_count && !found; i++) {
         found = strcmp(lv->caps[i].key, key) == 0;
-        if (found) {
+        if (found)
             out->domain_capabilities_xml = text_dup(lv->caps[i].xml);
-            out->domain_capabilities_error = text_dup(lv->caps[i].error);
-        }
     }
     pthread_mutex_unlock(&lv->lock);
     return found;
 }
 
 /* A full table starts anew: a host has few kinds of guests. */
-static void remember_caps(struct libvirt *lv, const char *key, const struct virt_host_facts *facts)
+static void remember_caps(struct libvirt *lv, const char *key, const char *xml)
 {
     pthread_mutex_lock(&lv->lock);
     unsigned slot = lv->caps_count < LIBVIRT_CAPS_MAX ? lv->caps_count++ : 0;
     struct libvirt_caps *caps = &lv->caps[slot];
     free(caps->key);
     free(caps->xml);
-    free(caps->error);
-    *caps = (struct libvirt_caps){text_dup(key), text_dup(facts->domain_capabilities_xml),
-                                  text_dup(facts->domain_capabilities_error)};
+    *caps = (struct libvirt_caps){text_dup(key), text_dup(xml)};
     pthread_mutex_unlock(&lv->lock);
 }
 
@@ -185,8 +180,9 @@ static int domain_capabilities(const struct libvirt_call *call, const struct vir
                            error);
         if (number != VIR_ERR_NO_SUPPORT)
             out->domain_capabilities_error = STEAL(error);
+        return 0; /* not kept: a package installed since then mends it */
     }
-    remember_caps(call->lv, key, out);
+    remember_caps(call->lv, key, out->domain_capabilities_xml);
     return 0;
 }
 

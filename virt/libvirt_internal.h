@@ -57,7 +57,7 @@ struct libvirt_running {
 };
 
 struct libvirt_caps {
-    char *key, *xml, *error; /* one of xml and error */
+    char *key, *xml;
 };
 
 struct libvirt {

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <libvirt/libvirt.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -368,6 +369,8 @@ static int create(struct err *e)
     state.epoll_fd = epoll_fd;
     state.timer_fd = timer_fd;
     epoll_fd = timer_fd = -1;
+    /* libvirt writes to sockets that may have been shut, without MSG_NOSIGNAL. */
+    (void)signal(SIGPIPE, SIG_IGN);
     virEventRegisterImpl(add_handle, update_handle, remove_handle, add_timeout, update_timeout,
                          remove_timeout);
     state.registered = true;

@@ -27,7 +27,8 @@
 #include "lib/err.h"
 #include "lib/loop.h"
 
-/* Registers the implementation (the first time) and lets the loop dispatch. Loop thread. */
+/* Registers the implementation (the first time; SIGPIPE is ignored from then on) and lets the loop
+ * dispatch. Loop thread. */
 int libvirt_loop_bind(struct loop *loop, struct err *e);
 /* The loop dispatches no more; removed things are freed. Loop thread, not inside a callback. */
 void libvirt_loop_unbind(void);

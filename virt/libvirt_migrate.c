@@ -15,6 +15,18 @@
  * - OPERATION_ABORTED: somebody cancelled it, the guest runs here;
  * - another error: the domain decides. Running, or paused by somebody: it is here. Gone, shut off, or
  *   still paused for the migration or for post-copy: look at both hosts (promise S1).
+ *
+ * Seen when a libvirtd gets SIGKILL, in the disk phase and in the memory phase alike (libvirt 9.0, QEMU
+ * 7.2; tests/lab/test_virt_provider.py repeats it):
+ * - the source's: the call ends within milliseconds as UNKNOWN ("End of file while reading data"), and
+ *   the connection is told down in 3 ms. The guest runs on at home. The destination's libvirtd sees its
+ *   peer go and removes the arrival at once (event STOPPED); a started libvirtd takes the guest up
+ *   and cancels what is left of the job. No event tells of it on the source.
+ * - the destination's: the call ends after 30-120 ms as FAILED ("client socket is closed"), the guest
+ *   runs on at home. The arrival's QEMU is left behind until libvirtd starts there, which removes it
+ *   without an event.
+ * With SIGSTOP on the source's the call ends as UNKNOWN when keepalive gives up; after SIGCONT the
+ * migration goes on without its client and completes, so the guest is then at the destination.
  */
 #include "virt/libvirt_internal.h"
 
