@@ -315,7 +315,7 @@ OPT(libvirt, live_migration_bandwidth_hard_limit, INT, "0", .min = 0, .max = 879
 OPT(libvirt, live_migration_keepalive_interval, INT, "5", .min = 0, .max = 3600, .unit = "s",
     .help = "How often a libvirtd that is silent is asked for a sign of life; 0 means never.",
     .nova = "none", .since = "0.1")
-OPT(libvirt, live_migration_keepalive_count, INT, "5", .min = 1, .max = 1000,
+OPT(libvirt, live_migration_keepalive_count, INT, "3", .min = 1, .max = 1000,
     .help = "How many such questions may stay without an answer before the connection is given up.",
     .nova = "none", .since = "0.1")
 

@@ -12,7 +12,7 @@
  * removes is freed (its free function called) at the end of a later turn, never inside libvirt's own
  * call, because libvirt holds locks there.
  *
- * Two additions bound what libvirt leaves unbounded (seen with libvirt 9.0):
+ * Two additions bound what libvirt leaves unbounded (read in libvirt 9.0):
  * - virConnectOpen() talks to the server before keepalive can be switched on, so a stopped server would
  *   hold the caller for ever. libvirt_loop_guard_begin() puts a time limit on the connections that this
  *   thread opens: their sockets are shut down when it is over.
