@@ -28,7 +28,7 @@ static void check_golden(const char *source, const char *name, const struct virt
     _cleanup_(str_freep) char *line = NULL;
     char *out = NULL;
 
-    if (!UNIT_OK(virt_domain_xml_for_destination(xml, to, &out, &unit_err)))
+    if (!UNIT_TRUE(xml) || !UNIT_OK(virt_domain_xml_for_destination(xml, to, &out, &unit_err)))
         return;
     line = text_format("%s\n", out);
     free(out);

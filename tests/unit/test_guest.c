@@ -27,7 +27,7 @@ static bool read_file(const char *name)
 
     virt_guest_free(guest);
     guest = NULL;
-    return UNIT_OK(virt_guest_from_xml(xml, &guest, &unit_err));
+    return UNIT_TRUE(xml) && UNIT_OK(virt_guest_from_xml(xml, &guest, &unit_err));
 }
 
 UNIT_TEST(bridge, "a Nova guest on Linux bridges is read with its disks and interfaces")
