@@ -34,7 +34,7 @@ class Case:
     def __init__(self, lab, **kw):
         self.lab, self.a, self.b = lab, lab.hosts['hosta'], lab.hosts['hostb']
         self.clean_base()
-        self.guest = lab.guest(**kw)
+        self.guest = lab.guest(**{'network': False, **kw})  # without a network nobody waits until it has booted
         self.uri = f'qemu+tcp://{self.a.address}/system'
 
     def clean_base(self):
@@ -57,7 +57,7 @@ class Case:
 
 
 def test_a_guest_runs_on_what_was_prepared(lab):
-    case = Case(lab, config_drive=True, kernel_in_instance_dir=True, disk_rate=1, disk_hot=16)
+    case = Case(lab, network=True, config_drive=True, kernel_in_instance_dir=True, disk_rate=1, disk_hot=16)
     info = case.disk_info()
     assert info['copy'] == ['vda'] and 0 < info['need'] < info['need_full']
     answer = case.prepare(info['disk'])
