@@ -160,13 +160,14 @@ static size_t count_rows(const struct undo_handler *rows)
 /* One table out of the rooms' tables. */
 static const struct undo_handler *join_undo_handlers(struct agent *agent)
 {
-    const struct undo_handler *disks = virt_storage_undo_handlers(agent->conf);
+    struct undo_handler *disks = virt_storage_undo_handlers(agent->conf);
     const struct undo_handler *ports = net_undo_handlers(agent->net);
     size_t n = count_rows(disks), k = count_rows(ports);
     struct undo_handler *rows = NEW_ARRAY(struct undo_handler, n + k + 1);
 
     memcpy(rows, disks, n * sizeof(*rows));
     memcpy(rows + n, ports, k * sizeof(*rows));
+    free(disks);
     return rows;
 }
 

@@ -38,6 +38,11 @@ static void check_golden(const char *source, const char *name, const struct virt
     UNIT_STR(line, expected);
 }
 
+static bool lacks(const char *text, const char *part)
+{
+    return text && !strstr(text, part);
+}
+
 /* Rewrites with an interface that is otherwise as the source has it. */
 static int rewrite(const char *xml, const struct virt_destination *to, char **out)
 {
@@ -253,7 +258,7 @@ UNIT_TEST(no_mtu, "an MTU is not given to a guest that had none, and a given one
 
     port.mtu = 9000;
     if (UNIT_EQ(rewrite(NIC(""), &to, &out), 0))
-        UNIT_TRUE(strstr(out, "mtu") == NULL);
+        UNIT_TRUE(lacks(out, "mtu"));
     free(out);
     out = NULL;
     if (UNIT_EQ(rewrite(NIC("<mtu size='1450'/>"), &to, &out), 0))
@@ -489,7 +494,7 @@ UNIT_TEST(long_strings,
     memset(filler, 'a', 1 << 20);
     text_buffer_printf(&b, "<domain><title>%s</title></domain>", filler);
     if (UNIT_OK(virt_domain_xml_for_destination(b.data, &to, &out, &unit_err)))
-        UNIT_EQ(strlen(out), strlen(b.data));
+        UNIT_EQ(out ? strlen(out) : 0, strlen(b.data));
     free(out);
     out = NULL;
     text_buffer_free(&b);
@@ -535,20 +540,20 @@ UNIT_TEST(redact, "the XML for the log has no password, token or firmware secret
     char *out = NULL;
 
     if (UNIT_OK(virt_domain_xml_redact(ovs, &out, &unit_err))) {
-        UNIT_TRUE(strstr(out, "s3cret") == NULL);
+        UNIT_TRUE(lacks(out, "s3cret"));
         UNIT_HAS(out, "passwd=\"***\"");
         UNIT_HAS(out, "tap9c8b7a6d-5e");
     }
     free(out);
     out = NULL;
     if (UNIT_OK(virt_domain_xml_redact(volumes_xml, &out, &unit_err)))
-        UNIT_TRUE(strstr(out, "hunter2") == NULL);
+        UNIT_TRUE(lacks(out, "hunter2"));
     free(out);
     out = NULL;
     if (UNIT_OK(virt_domain_xml_redact(
             "<domain><sysinfo type='fwcfg'><entry name='opt/a'>marker1</entry></sysinfo>"
             "<sysinfo><oemStrings><entry>marker2</entry></oemStrings></sysinfo></domain>",
             &out, &unit_err)))
-        UNIT_TRUE(strstr(out, "marker") == NULL);
+        UNIT_TRUE(lacks(out, "marker"));
     free(out);
 }
