@@ -8,8 +8,10 @@
 #include <libvirt/libvirt.h>
 #include <libvirt/virterror.h>
 
+#include "lib/clock.h"
 #include "lib/text.h"
 #include "virt/image.h"
+#include "virt/libvirt_loop.h"
 #include "virt/xml.h"
 
 enum {
@@ -59,7 +61,10 @@ static int open_connection(struct copy *copy, struct err *e)
 {
     virConnectAuth auth = {.credtype = NULL, .ncredtype = 0, .cb = answer_nothing};
 
+    /* Keepalive begins once it is open; a source that says nothing must end sooner. */
+    libvirt_loop_guard_begin(KEEPALIVE_INTERVAL_S * (KEEPALIVE_COUNT + 1) * USEC_PER_SEC);
     copy->connection = virConnectOpenAuth(copy->transfer->source_uri, &auth, 0);
+    libvirt_loop_guard_end();
     if (!copy->connection)
         return libvirt_failed(ERR_HYPERVISOR, copy->transfer, "connecting", e);
     virConnSetErrorFunc(copy->connection, NULL, silent);
