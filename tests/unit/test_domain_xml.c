@@ -227,7 +227,7 @@ UNIT_TEST(unchanged, "with nothing to change the guest's XML says the same as be
         _cleanup_(str_freep) char *out = NULL;
         const struct virt_destination none = {.keep_cpu_shares = true};
 
-        if (UNIT_OK(virt_domain_xml_for_destination(xml, &to, &out, &unit_err)))
+        if (UNIT_OK(virt_domain_xml_for_destination(xml, &to, &out, &unit_err)) && out)
             UNIT_OK(domain_xml_check_changes(xml, out, &none, &unit_err));
     }
 }
@@ -404,7 +404,7 @@ UNIT_TEST(escaped_values, "markup in a path is text in the result and comes back
     to.disk_paths[0].to = path;
     if (UNIT_EQ(rewrite(DOMAIN("<devices><disk><source file='/a'/></disk></devices>"), &to, &out),
                 0) &&
-        UNIT_OK(xml_parse(out, "result", "domain", &doc, &unit_err))) {
+        out && UNIT_OK(xml_parse(out, "result", "domain", &doc, &unit_err))) {
         back = xml_find_attr(xmlDocGetRootElement(doc), "devices/disk/source", "file");
         UNIT_STR(back, path);
     }

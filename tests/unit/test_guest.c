@@ -282,7 +282,7 @@ UNIT_TEST(sizes, "unknown sizes stay unknown through JSON")
 
     json_object_object_del(json_object_array_get_idx(json_get(o, "disks"), 0), "virtual_size");
     if (UNIT_OK(virt_guest_from_json(o, &back, &unit_err)))
-        UNIT_EQ(back->disks[0].virtual_size, -1);
+        UNIT_EQ(back ? back->disks[0].virtual_size : 0, -1);
     virt_guest_free(back);
 }
 
