@@ -178,7 +178,8 @@ OPT(oslo_messaging_rabbit, rabbit_qos_prefetch_count, INT, "0", .min = 0, .max =
     .nova = "same", .since = "0.1")
 OPT(oslo_messaging_rabbit, rabbit_login_method, ENUM, "AMQPLAIN", .words = "PLAIN|AMQPLAIN|EXTERNAL|RABBIT-CR-DEMO",
     .help = "How to log in to the broker.",
-    .more = "AMQPLAIN and PLAIN both send user and password as PLAIN; EXTERNAL uses the client's certificate; "
+    .more = "AMQPLAIN and PLAIN send user and password, each for the other where a broker offers only one; "
+            "EXTERNAL uses the client's certificate; "
             "RABBIT-CR-DEMO is refused.",
     .nova = "same", .since = "0.1")
 OPT(oslo_messaging_rabbit, heartbeat_timeout_threshold, INT, "60", .min = 0, .max = 3600, .unit = "s",

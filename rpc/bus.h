@@ -56,7 +56,11 @@ struct bus_callbacks {
 int bus_new(struct bus **out, struct loop *loop, const struct conf *conf, const char *host,
             const char *const *topics, const struct bus_callbacks *callbacks, void *aux,
             struct err *e);
-/* Stops consuming, flushes what is queued for at most wait_us, joins the threads. */
+/*
+ * Stops consuming, flushes what is queued for at most wait_us, joins the threads; 1.5 s more for the
+ * good-bye, and another 1.5 s before a thread that hangs in a name look-up is left behind. `done` of every
+ * message still under way is called before this returns (BUS_REFUSED where nothing better is known).
+ */
 void bus_free(struct bus *bus, int64_t wait_us);
 /* Stops taking new requests from the given topic (drain); its queue stays declared. */
 void bus_stop_consuming(struct bus *bus, const char *topic);
@@ -81,5 +85,8 @@ struct bus_message {
 };
 /* Queues a message; never blocks. Loop thread. */
 void bus_publish(struct bus *bus, struct bus_message *message);
-/* Acknowledges a delivery (its message is ours now). Loop thread. */
+/*
+ * Acknowledges a delivery (its message is ours now). Loop thread. Replies need none: they are acknowledged
+ * when they are handed over, since they mean nothing to any other process.
+ */
 void bus_ack(struct bus *bus, const struct bus_delivery *delivery);

@@ -239,7 +239,6 @@ static void on_deliver(void *aux, uint16_t channel, struct session_message *m)
         (void)session_requeue(c->session, channel, m->delivery_tag, NULL);
         return;
     }
-    metric_inc(METRIC_RPC_RECEIVED);
     if (m->body) {
         hand_over(c, slot, channel, m);
     } else {

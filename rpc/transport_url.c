@@ -17,7 +17,7 @@
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"                               \
     "._-"
 
-/* Everything before it is wiped too: a slice of the text given, never a copy. */
+/* A part of the text given, never a copy: secrets are copied only to where they are wiped. */
 struct slice {
     const char *data;
     size_t length;

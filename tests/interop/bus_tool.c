@@ -162,7 +162,6 @@ static void command_describe(struct tool *t)
     json_add_string(o, "describe", broker);
     json_add_bool(o, "up", bus_is_up(t->bus));
     json_add_string(o, "reply", bus_reply_queue(t->bus));
-    json_add_int(o, "received", (int64_t)metric_get(METRIC_RPC_RECEIVED));
     json_add_int(o, "blocked", (int64_t)metric_get(METRIC_RPC_BLOCKED));
     json_add_int(o, "reconnects", (int64_t)metric_get(METRIC_RPC_RECONNECT));
     say(o);
