@@ -99,12 +99,14 @@ class Agent:
         self.computectl('migrate', guest.uuid, '--to', to, *options)
         return self.wait_end(guest, timeout)
 
-    def wait_end(self, guest, timeout=300, statuses=('completed', 'failed', 'error', 'cancelled')):
-        """Waits until the newest migration of a guest has one of the statuses; gives its record."""
+    def wait_end(self, guest, timeout=300, statuses=('completed', 'failed', 'error', 'cancelled'), watch=None):
+        """Waits until the newest migration of a guest has one of the statuses; gives its record. watch sees each look."""
         def ended():
             records = [m for m in self.computectl('migrations', parse=True)['migrations']
                        if m['instance'] == guest.uuid and m['role'] == 'source']
             newest = max(records, key=lambda m: m['id'], default={})
+            if watch and newest:
+                watch(newest)
             return newest if newest.get('status') in statuses else None
         return wait_until(timeout, f'end of the migration of {guest.name}', ended, 0.05)
 

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A guest that dirties memory faster than the bandwidth lets it leave: five ways in which that ends."""
+import time
+
+import pytest
+
+BANDWIDTH = 8   # MiB/s
+DIRTY = 40      # MiB/s over a hot set that never fits into the pause
+HOT_SET = 48    # MiB
+
+
+def config(**libvirt):
+    return {'libvirt': {'live_migration_bandwidth': BANDWIDTH, 'live_migration_downtime': 100, 'live_migration_log_period': 1,
+                        'live_migration_timeout_scale': 'total', 'live_migration_permit_auto_converge': False,
+                        'live_migration_downtime_delay': 3, **libvirt}}
+
+
+@pytest.fixture
+def never_converges(lab):
+    """Starts the agents with the options and a guest that keeps on dirtying; gives (source agent, guest)."""
+    def make(**libvirt):
+        for host in lab.hosts:
+            lab.agent(host, config(**libvirt))
+        guest = lab.guest('busy', memory_mb=192, hot_set=HOT_SET, dirty=DIRTY)
+        return lab.agents['hosta'], guest
+    return make
+
+
+def actions(record):
+    return ' / '.join(record['result']['actions'])
+
+
+def runs_on(guest, host):
+    assert guest.where() == [host]
+    checked = guest.verify()
+    assert checked['ok'], checked
+
+
+def test_it_is_aborted_at_the_timeout_and_runs_on_at_the_source(never_converges):
+    agent, guest = never_converges(live_migration_completion_timeout=12, live_migration_timeout_action='abort')
+    record = agent.migrate(guest, 'hostb')
+    assert record['status'] == 'cancelled'
+    assert 'completion_timeout' in record['message'], record['message']
+    assert 11 <= record['elapsed_s'] <= 25
+    runs_on(guest, 'hosta')
+    lines = [line for line in agent.log().splitlines() if 'running for' in line]
+    assert len(lines) >= 8 and all(word in lines[-1] for word in ('throughput', 'dirty rate', 'iteration', 'expected downtime', 'time left'))
+
+
+def test_it_is_forced_to_complete_at_the_timeout(never_converges):
+    agent, guest = never_converges(live_migration_completion_timeout=12, live_migration_timeout_action='force_complete')
+    record = agent.migrate(guest, 'hostb')
+    assert record['status'] == 'completed', record
+    assert 'paused until it has moved' in actions(record)
+    # the bandwidth limit is lifted for the paused guest: what was left goes in seconds, not at 8 MiB/s
+    assert record['elapsed_s'] <= 12 + 12
+    runs_on(guest, 'hostb')
+
+
+def test_auto_converge_completes_it(never_converges):
+    agent, guest = never_converges(live_migration_permit_auto_converge=True, live_migration_auto_converge_initial=60,
+                                   live_migration_auto_converge_increment=20, live_migration_completion_timeout=240)
+    throttles = []
+    agent.computectl('migrate', guest.uuid, '--to', 'hostb')
+    record = agent.wait_end(guest, 260, watch=lambda m: throttles.append(m.get('throttle_percent') or 0))
+    assert record['status'] == 'completed', record
+    assert max(throttles) >= 60
+    runs_on(guest, 'hostb')
+
+
+def test_post_copy_completes_it(never_converges):
+    agent, guest = never_converges(live_migration_permit_post_copy=True, live_migration_post_copy_after_iterations=2,
+                                   live_migration_completion_timeout=240)
+    statuses = set()
+    agent.computectl('migrate', guest.uuid, '--to', 'hostb')
+    record = agent.wait_end(guest, 260, watch=lambda m: statuses.add(m['status']))
+    assert record['status'] == 'completed', record
+    assert 'post-copy' in actions(record) and 'running (post-copy)' in statuses
+    runs_on(guest, 'hostb')
+
+
+def test_raising_its_limits_while_it_runs_completes_it(never_converges):
+    agent, guest = never_converges(live_migration_completion_timeout=20, live_migration_timeout_action='abort')
+    agent.computectl('migrate', guest.uuid, '--to', 'hostb')
+    agent.wait_end(guest, 60, statuses=('running',))
+    time.sleep(5)
+    agent.computectl('set', guest.uuid, 'timeout=300', 'bandwidth=400', 'downtime=3000')
+    record = agent.wait_end(guest, 120)
+    assert record['status'] == 'completed', record
+    assert 'settings changed' in actions(record)
+    runs_on(guest, 'hostb')
