@@ -39,6 +39,7 @@ int agent_reload(struct agent *agent, struct json_object **report, struct err *e
     struct conf *merged = conf_reload_merge(agent->conf, fresh, changed, restart);
     virt_set_conf(agent->virt, merged);
     net_set_conf(agent->net, merged);
+    rpc_reload(agent->rpc, merged);
     log_set_level(NULL, conf_bool(merged, CONF_DEFAULT_debug) ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
     conf_unref(agent->conf);
     agent->conf = merged;
