@@ -52,7 +52,7 @@ static struct amount amount_of(struct json_object *m, const char *key)
 static void amount_line(struct text_buffer *out, struct json_object *m, const char *key,
                         unsigned width)
 {
-    enum { REST = 46 }; /* label, percentage and sizes */
+    enum { REST = 54 }; /* label, percentage and sizes */
     struct amount a = amount_of(m, key);
     char left[SCREEN_TEXT_SIZE], total[SCREEN_TEXT_SIZE];
 

@@ -113,13 +113,12 @@ UNIT_TEST(watch_screen, "the screen of watch shows both bars, rates, downtime an
     struct text_buffer b = TEXT_BUFFER_INIT;
 
     view_screen(&b, m, 80);
-    UNIT_STR(b.data,
-             "migration 12: guest1 from hosta to hostb, running, 00:01:23\n"
-             "memory     [#########################.........]  75.0 %  512.0 MiB of 2.00 GiB l\n"
-             "disk       [##################################] 100.0 %  0 B of 4.00 GiB left\n"
-             "throughput 112.3 MiB/s, dirty rate 35.2 MiB/s, iteration 3, throttle 20 %\n"
-             "downtime   240 ms expected, limit 300 ms\n"
-             "time left  00:00:12; after 00:06:00: abort\n");
+    UNIT_STR(b.data, "migration 12: guest1 from hosta to hostb, running, 00:01:23\n"
+                     "memory     [###################.......]  75.0 %  512.0 MiB of 2.00 GiB left\n"
+                     "disk       [##########################] 100.0 %  0 B of 4.00 GiB left\n"
+                     "throughput 112.3 MiB/s, dirty rate 35.2 MiB/s, iteration 3, throttle 20 %\n"
+                     "downtime   240 ms expected, limit 300 ms\n"
+                     "time left  00:00:12; after 00:06:00: abort\n");
     text_buffer_free(&b);
 }
 
@@ -183,7 +182,7 @@ UNIT_TEST(hostile_values, "names with terminal escapes and absurd figures do no 
     view_result(&b, m);
     UNIT_TRUE(!strchr(b.data, '\x1b') && !strchr(b.data, '\x07'));
     UNIT_HAS(b.data, "a\\x1b[2Jb");
-    UNIT_HAS(b.data, "[..............]   0.0 %");
+    UNIT_HAS(b.data, "[..........]   0.0 %");
     text_buffer_free(&b);
 }
 
