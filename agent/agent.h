@@ -36,6 +36,8 @@ struct agent {
     struct journal *journal;
     struct switchover *switchover; /* NULL when the direct line is switched off */
     struct control *control;
+    struct conf
+        *undo_conf; /* what the undo rows use: the snapshot of the start, whatever is reloaded */
     const struct undo_handler *undo_handlers; /* rows of virt and net, ended by name NULL; owned */
     struct migration *migrations;             /* list, newest first */
     unsigned running_out;                     /* source migrations that hold a place */

@@ -206,7 +206,7 @@ struct prepare {
     struct conf *conf;
     char *instance_uuid, *migration_uuid, *source_uri;
     bool own_directory;
-    struct json_object *disk_info;
+    struct json_object *disk_info, *paths;
     struct port_list ports;
     struct err ports_error;
 };
@@ -222,6 +222,7 @@ static void prepare_release(struct migration_job *job)
     free(prepare->migration_uuid);
     free(prepare->source_uri);
     json_object_put(prepare->disk_info);
+    json_object_put(prepare->paths);
     port_list_clear(&prepare->ports);
     free(prepare);
 }
@@ -233,6 +234,8 @@ static int prepare_storage(struct prepare *prepare, struct err *e)
         .migration_uuid = prepare->migration_uuid,
         .disk_info = prepare->disk_info,
         .source_uri = prepare->source_uri,
+        /* only an agent of ours can be told that a path is another one here */
+        .paths = prepare->source_uri ? &prepare->paths : NULL,
     };
 
     if (!prepare->own_directory)
@@ -364,6 +367,8 @@ static void prepare_done(struct migration_job *job)
         return;
     }
     fill_answer(m);
+    if (prepare->paths && json_object_object_length(prepare->paths) > 0)
+        migrate_data_set_computed_paths(m->data, STEAL(prepare->paths));
     arm(m, &prepare->ports);
     open_direct_line(m);
     machine_event(m, MACHINE_EVENT_PREPARED);

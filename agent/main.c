@@ -160,7 +160,7 @@ static size_t count_rows(const struct undo_handler *rows)
 /* One table out of the rooms' tables. */
 static const struct undo_handler *join_undo_handlers(struct agent *agent)
 {
-    struct undo_handler *disks = virt_storage_undo_handlers(agent->conf);
+    struct undo_handler *disks = virt_storage_undo_handlers(agent->undo_conf);
     const struct undo_handler *ports = net_undo_handlers(agent->net);
     size_t n = count_rows(disks), k = count_rows(ports);
     struct undo_handler *rows = NEW_ARRAY(struct undo_handler, n + k + 1);
@@ -219,6 +219,7 @@ static int open_rooms(struct agent *agent, struct err *e)
         virt_new(&agent->virt, agent->loop, agent->conf, &virt_callbacks, agent, e) < 0 ||
         net_new(&agent->net, agent->loop, agent->conf, e) < 0)
         return -1;
+    agent->undo_conf = conf_ref(agent->conf);
     agent->undo_handlers = join_undo_handlers(agent);
     if (open_switchover(agent, e) < 0 ||
         rpc_new(&agent->rpc, agent->loop, agent->conf, agent->host, &rpc_callbacks, agent, e) < 0)
@@ -264,6 +265,7 @@ static void close_all(struct process *p)
     loop_free(agent->loop);
     free((void *)agent->undo_handlers);
     free(agent->host);
+    conf_unref(agent->undo_conf);
     conf_unref(agent->conf);
     conf_sources_clear(&p->sources);
     if (p->lock_fd >= 0)

@@ -2,6 +2,7 @@
 /* Pure helpers of the start: addresses, bandwidth, what differs on the destination. */
 #include "agent/source.h"
 
+#include <json-c/linkhash.h>
 #include <string.h>
 
 #include "lib/json.h"
@@ -54,6 +55,7 @@ struct parts {
     int *serial_ports;
     const char **perf_events;
     char *cpuset;
+    struct virt_path_change *paths;
 };
 
 static void parts_clear(struct parts *parts)
@@ -63,6 +65,7 @@ static void parts_clear(struct parts *parts)
     free(parts->serial_ports);
     free(parts->perf_events);
     free(parts->cpuset);
+    free(parts->paths);
 }
 
 static size_t array_length(struct json_object *array)
@@ -155,6 +158,22 @@ static void fill_cpuset(struct parts *parts, struct virt_destination *out,
     out->cpuset_set = true;
 }
 
+/* Files that lie elsewhere on the destination, as it said itself. */
+static void fill_paths(struct parts *parts, struct virt_destination *out,
+                       const struct migrate_data *data)
+{
+    struct json_object *paths = migrate_data_computed_paths(data);
+
+    if (!json_object_is_type(paths, json_type_object))
+        return;
+    parts->paths = NEW_ARRAY(struct virt_path_change, (size_t)json_object_object_length(paths) + 1);
+    json_object_object_foreach (paths, from, to) {
+        parts->paths[out->disk_path_count++] =
+            (struct virt_path_change){.from = from, .to = json_object_get_string(to)};
+    }
+    out->disk_paths = parts->paths;
+}
+
 int source_destination_xml(const struct instance *instance, const struct migrate_data *data,
                            const char *xml, char **out, struct err *e)
 {
@@ -175,5 +194,6 @@ int source_destination_xml(const struct instance *instance, const struct migrate
     fill_serial_ports(&parts, &destination, data);
     fill_perf_events(&parts, &destination, data);
     fill_cpuset(&parts, &destination, data);
+    fill_paths(&parts, &destination, data);
     return virt_domain_xml_for_destination(xml, &destination, out, e);
 }

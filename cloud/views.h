@@ -89,6 +89,8 @@ VIEW_JSON(migrate_data, pci_dev_map_src_dst)
 /* Ours, between agents only; Python peers drop them (nova-contract 2.1). */
 VIEW_JSON(migrate_data, computed_guest)      /* source check: the guest's facts (virt/guest.h) */
 VIEW_JSON(migrate_data, computed_switchover) /* pre_live_migration's answer: {address, port, key} */
+/* pre_live_migration's answer: {path at the source: path here} */
+VIEW_JSON(migrate_data, computed_paths)
 VIEW_STRING(migrate_data,
             computed_source_uri) /* source check: libvirt URI where image bases can be had */
 

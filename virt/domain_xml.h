@@ -18,6 +18,10 @@ struct virt_volume {
     const char *boot_order;                                   /* NULL */
 };
 
+struct virt_path_change {
+    const char *from, *to;
+};
+
 /* What differs on the destination. NULL or count 0 leaves a part as it is. */
 struct virt_destination {
     const char *vnc_address, *spice_address;
@@ -35,11 +39,9 @@ struct virt_destination {
     bool interfaces_set;     /* then every <interface> must have its match by MAC */
     const struct virt_interface *interfaces;
     size_t interface_count;
-    bool cpuset_set;    /* dst_cpu_shared_set_info is present */
-    const char *cpuset; /* ranges; "" = remove */
-    struct {
-        const char *from, *to;
-    } * disk_paths; /* files whose path differs on the destination */
+    bool cpuset_set;                           /* dst_cpu_shared_set_info is present */
+    const char *cpuset;                        /* ranges; "" = remove */
+    struct virt_path_change *disk_paths; /* files whose path differs on the destination */
     size_t disk_path_count;
 };
 
