@@ -39,8 +39,8 @@ struct virt_destination {
     bool interfaces_set;     /* then every <interface> must have its match by MAC */
     const struct virt_interface *interfaces;
     size_t interface_count;
-    bool cpuset_set;                           /* dst_cpu_shared_set_info is present */
-    const char *cpuset;                        /* ranges; "" = remove */
+    bool cpuset_set;                     /* dst_cpu_shared_set_info is present */
+    const char *cpuset;                  /* ranges; "" = remove */
     struct virt_path_change *disk_paths; /* files whose path differs on the destination */
     size_t disk_path_count;
 };
