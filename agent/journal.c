@@ -163,12 +163,12 @@ static int read_record(const struct journal *journal, const char *name, struct j
                            name);
         got += (size_t)n;
     }
-    if (json_parse(text, size, out, e) < 0)
+    _cleanup_(json_putp) struct json_object *record = NULL;
+    if (json_parse(text, size, &record, e) < 0)
         return err_prefix(e, "journal record %s/%s: ", journal->path, name);
-    if (!json_object_is_type(*out, json_type_object)) {
-        json_object_put(*out);
+    if (!json_object_is_type(record, json_type_object))
         return err_set(e, ERR_JOURNAL, "journal record %s/%s is no object", journal->path, name);
-    }
+    *out = STEAL(record);
     return 0;
 }
 

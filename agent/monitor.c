@@ -157,6 +157,8 @@ int source_force_complete(struct migration *m, struct err *e)
         return err_set(e, ERR_MIGRATION_STATE,
                        "migration %s is %s; only a running one can be forced to complete", m->uuid,
                        machine_state_text(m->state));
+    if (m->abort_requested)
+        return err_set(e, ERR_MIGRATION_STATE, "migration %s is being aborted", m->uuid);
     if (m->post_copy_running || m->policy.forced)
         return err_set(e, ERR_MIGRATION_STATE, "migration %s is being completed by force already",
                        m->uuid);
@@ -256,7 +258,7 @@ static void decide(struct migration *m)
     struct policy_sample sample = to_sample(m, &m->progress.job);
 
     limits.post_copy = limits.post_copy && m->post_copy_possible;
-    for (int i = 0; i < 4 && is_running(m); i++) {
+    for (int i = 0; i < 4 && is_running(m) && !m->abort_requested; i++) {
         struct policy_decision decision = policy_step(&m->policy, &limits, &sample);
         if (decision.action == POLICY_NOTHING)
             break;

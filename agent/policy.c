@@ -187,6 +187,8 @@ struct policy_decision policy_step(struct policy *policy, const struct policy_li
     take(policy, sample);
     if (timeout_due(policy, limits, sample))
         return at_timeout(policy, limits);
+    if (policy->timeout_fired && !policy->post_copy_started && !policy->forced)
+        return decision(POLICY_NOTHING, 0, NULL); /* it is being aborted */
     if (post_copy_due(policy, limits, sample)) {
         policy->post_copy_started = true;
         return decision(POLICY_START_POST_COPY, 0, "pre-copy does not converge");
