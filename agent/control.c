@@ -446,7 +446,10 @@ static int make_directory(const char *path, struct err *e)
     const char *slash = strrchr(path, '/');
     _cleanup_(str_freep) char *directory = text_dup_n(path, slash ? (size_t)(slash - path) : 0);
 
-    if (!directory[0] || mkdir(directory, 0755) == 0 || errno == EEXIST)
+    if (!directory[0])
+        return 0;
+    /* our umask keeps all others out, but the socket's own mode is what decides */
+    if (mkdir(directory, 0755) == 0 ? chmod(directory, 0755) == 0 : errno == EEXIST)
         return 0;
     return err_set_errno(e, ERR_SYSTEM, errno, "directory %s of the control socket", directory);
 }

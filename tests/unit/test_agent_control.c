@@ -269,6 +269,18 @@ UNIT_TEST(socket_group, "with a group its members may use the socket; an unknown
     UNIT_EQ(mode, 0660);
 }
 
+UNIT_TEST(socket_directory, "the directory lets others through to the socket, whatever the umask")
+{
+    _cleanup_(str_freep) char *directory = text_format("%s/new", unit_directory());
+    struct stat st = {0};
+    mode_t before = umask(077);
+
+    UNIT_OK(second("new/control.sock", "", NULL));
+    (void)umask(before);
+    UNIT_EQ(stat(directory, &st), 0);
+    UNIT_EQ(st.st_mode & 0777, 0755);
+}
+
 UNIT_TEST(socket_taken, "a socket that is answered and a file of another kind stay where they are")
 {
     _cleanup_(str_freep) char *file = text_format("%s/file", unit_directory());
