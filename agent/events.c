@@ -98,7 +98,7 @@ void agent_virt_iteration(void *aux, const char *uuid, int iteration, int64_t at
 
     (void)at_us;
     if (m)
-        m->progress.job.iteration = iteration;
+        monitor_iteration(m, iteration);
 }
 
 void agent_virt_job_completed(void *aux, const char *uuid, const struct virt_job *job,

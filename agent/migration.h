@@ -195,6 +195,8 @@ void destination_rollback(struct agent *agent, struct rpc_request *request);
 void monitor_start(struct migration *migration);
 void monitor_stop(struct migration *migration);
 void monitor_limits_changed(struct migration *migration);
+/* libvirt says that a new pass over memory began: the best moment to look. */
+void monitor_iteration(struct migration *migration, int iteration);
 /* Final figures from the completed job's statistics. */
 void monitor_completed(struct migration *migration, const struct virt_job *job);
 

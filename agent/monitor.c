@@ -310,11 +310,8 @@ static void sampled(struct migration_job *job)
     migration_save_counters(m);
 }
 
-static void tick(void *aux)
+static void sample_now(struct migration *m)
 {
-    struct migration *m = aux;
-
-    loop_timer_arm(m->monitor_timer, SAMPLE_PERIOD_US);
     if (m->sample_outstanding || m->switching)
         return;
     struct sample *sample = NEW(struct sample);
@@ -327,6 +324,26 @@ static void tick(void *aux)
     sample->virt = m->agent->virt;
     sample->uuid = text_dup(m->instance_uuid);
     migration_submit(m, &job, false, false);
+}
+
+static void tick(void *aux)
+{
+    struct migration *m = aux;
+
+    loop_timer_arm(m->monitor_timer, SAMPLE_PERIOD_US);
+    sample_now(m);
+}
+
+void monitor_iteration(struct migration *m, int iteration)
+{
+    const struct migration_progress *p = &m->progress;
+    bool last_pass =
+        p->expected_downtime_ms >= 0 && p->expected_downtime_ms <= p->downtime_limit_ms;
+
+    m->progress.job.iteration = iteration;
+    /* when the rest fits into the pause, the switch-over is due: nothing may stand in its way */
+    if (m->monitor_timer && !last_pass)
+        sample_now(m);
 }
 
 /* ---- the period's line ---- */

@@ -57,10 +57,10 @@ int64_t policy_expected_downtime_ms(const struct policy *policy, const struct po
 {
     double rate = memory_rate(policy, sample);
 
-    if (sample->downtime_ms >= 0 && sample->iteration > 1)
-        return sample->downtime_ms;
+    if (sample->iteration < 1)
+        return -1; /* disks are copied; memory has not begun */
     if (rate <= 0.0)
-        return -1;
+        return sample->downtime_ms;
     return (int64_t)((double)sample->memory_remaining * MSEC_PER_SEC / rate) + SWITCH_OVERHEAD_MS;
 }
 
