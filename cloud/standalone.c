@@ -154,7 +154,8 @@ static struct json_object *first_account(const struct conduct *c, const char *me
     json_add_int(o, "id", migration_record_id(c->record));
     json_add_string(o, "uuid", migration_record_uuid(c->record));
     json_add_string(o, "instance", instance_uuid(c->instance));
-    json_add_string(o, "name", instance_display_name(c->instance));
+    /* the domain's name, as the later accounts have it */
+    json_add_string(o, "name", object_string(c->instance->object, "hostname", NULL));
     json_add_string(o, "role", "source");
     json_add_string(o, "source", instance_host(c->instance));
     json_add_string(o, "dest", c->destination);
