@@ -5,6 +5,9 @@
  */
 #include "agent/commands_internal.h"
 
+#include <json-c/linkhash.h>
+#include <string.h>
+
 #include "lib/clock.h"
 #include "lib/json.h"
 
@@ -21,6 +24,8 @@ struct look {
     struct virt *virt;
     char *name; /* uuid or name of the guest; NULL = all guests */
     struct virt_guest *guest;
+    char *metadata; /* the guest's, if `found` wants it */
+    bool wants_metadata;
     struct virt_guest **list;
     size_t count;
     int result;
@@ -34,6 +39,9 @@ static void look_run(void *aux)
 
     look->result = look->name ? virt_guest_read(look->virt, look->name, &look->guest, &look->e)
                               : virt_guest_list(look->virt, &look->list, &look->count, &look->e);
+    if (look->result == 0 && look->wants_metadata)
+        look->result =
+            virt_guest_metadata(look->virt, look->guest->uuid, &look->metadata, &look->e);
 }
 
 static void look_done(void *aux, enum work_end end)
@@ -62,9 +70,12 @@ static void look_release(void *aux)
     virt_guest_free(look->guest);
     if (look->list)
         virt_guest_list_free(look->list, look->count);
+    free(look->metadata);
     free(look->name);
     free(look);
 }
+
+static void migrate_found(struct command *command, struct look *look);
 
 static void look_at(struct command *command, const char *name,
                     void (*found)(struct command *command, struct look *look))
@@ -80,6 +91,7 @@ static void look_at(struct command *command, const char *name,
     look->command = command;
     look->virt = command->agent->virt;
     look->name = text_dup(name);
+    look->wants_metadata = found == migrate_found;
     look->found = found;
     workers_submit(command->agent->workers, &work);
 }
@@ -291,6 +303,30 @@ static struct instance *instance_of(const struct agent *agent, const struct virt
     return cloud_instance_from_facts(&facts);
 }
 
+/*
+ * What this migration may do beside the configuration: the domain's own settings (its metadata, a JSON
+ * object), overridden by those of the command. Both are an operator's.
+ */
+static int join_settings(const struct agent *agent, const struct look *look,
+                         struct json_object *given, struct json_object **out, struct err *e)
+{
+    _cleanup_(json_putp) struct json_object *own = NULL;
+    struct settings unused = {0};
+
+    if (look->metadata && json_parse(look->metadata, strlen(look->metadata), &own, e) < 0)
+        return err_prefix(e, "settings in the metadata of %s: ", look->guest->name);
+    if (own && settings_change(agent->conf, &unused, own, e) < 0)
+        return err_prefix(e, "settings in the metadata of %s: ", look->guest->name);
+    if (!own)
+        own = json_object_new_object();
+    if (given) {
+        json_object_object_foreach (given, key, value)
+            json_object_object_add(own, key, json_object_get(value));
+    }
+    *out = STEAL(own);
+    return 0;
+}
+
 static void migrate_found(struct command *command, struct look *look)
 {
     struct agent *agent = command->agent;
@@ -299,15 +335,17 @@ static void migrate_found(struct command *command, struct look *look)
     struct cloud_migrate_request request = {.destination =
                                                 json_get_string(command->args, "dest", NULL)};
 
+    _cleanup_(json_putp) struct json_object *settings = NULL;
+
     if (check_guest(agent, guest, &e) < 0 ||
+        join_settings(agent, look, json_get(command->args, "settings"), &settings, &e) < 0 ||
         command_opt_choice(command, "block_migration", &request.block_migration, &e) < 0 ||
         command_opt_choice(command, "disk_over_commit", &request.disk_over_commit, &e) < 0) {
         command_fail(command, &e);
         return;
     }
     struct migrate *migrate = NEW(struct migrate);
-    _cleanup_(instance_freep) struct instance *instance =
-        instance_of(agent, guest, json_get(command->args, "settings"));
+    _cleanup_(instance_freep) struct instance *instance = instance_of(agent, guest, settings);
     migrate->command = command;
     migrate->instance_uuid = text_dup(guest->uuid);
     migrate->instance_name = text_dup(guest->name);

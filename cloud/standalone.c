@@ -220,6 +220,8 @@ static void fill_bindings(struct conduct *c)
             vif_migrate_data_set_vif_type(v, json_get_string(source, "type", NULL));
             vif_migrate_data_set_vnic_type(v, json_get_string(source, "vnic_type", "normal"));
             vif_migrate_data_set_vif_details_json(v, "{}");
+            /* no delegation: the domain's XML is the only record, it must keep bridge and port */
+            vif_migrate_data_set_profile_json(v, "{}");
         }
         vif_migrate_data_set_host(v, c->destination);
         json_object_array_add(filled, vif_migrate_data_to_json(v));

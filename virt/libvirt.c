@@ -7,6 +7,7 @@
 
 #include "lib/text.h"
 #include "virt/libvirt_loop.h"
+#include "virt/xml.h"
 
 #define METADATA_NAMESPACE "https://computed.invalid/settings/1"
 
@@ -113,7 +114,16 @@ static int metadata(struct virt *virt, const char *uuid, char **out, struct err 
     const virError *last = text ? NULL : virGetLastError();
     if (last && last->code != VIR_ERR_NO_DOMAIN_METADATA)
         return libvirt_call_error(&call, e, "no metadata of domain %s", uuid);
-    *out = text;
+    if (!text) {
+        *out = NULL;
+        return 0;
+    }
+    /* libvirt gives the element with its tags; its text is what was asked for */
+    _cleanup_(str_freep) char *element = text;
+    _cleanup_(xml_doc_freep) xmlDoc *doc = NULL;
+    if (xml_parse(element, "metadata of the domain", NULL, &doc, e) < 0)
+        return -1;
+    *out = xml_content(xmlDocGetRootElement(doc));
     return 0;
 }
 

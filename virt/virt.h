@@ -91,7 +91,7 @@ int virt_guest_list(struct virt *virt, struct virt_guest ***out, size_t *count, 
 void virt_guest_list_free(struct virt_guest **list, size_t count);
 /* BLOCKS. The XML of VIR_DOMAIN_XML_MIGRATABLE. */
 int virt_guest_migratable_xml(struct virt *virt, const char *uuid, char **out, struct err *e);
-/* BLOCKS. One metadata element's text (flavor extra specs, instance settings of standalone), namespace
+/* BLOCKS. Text of the domain's metadata element for this agent: settings as JSON, in the namespace
  * "https://computed.invalid/settings/1"; NULL text when there is none. */
 int virt_guest_metadata(struct virt *virt, const char *uuid, char **out, struct err *e);
 
