@@ -320,8 +320,9 @@ static int join_settings(const struct agent *agent, const struct look *look,
     if (!own)
         own = json_object_new_object();
     if (given) {
-        json_object_object_foreach (given, key, value)
+        json_object_object_foreach (given, key, value) {
             json_object_object_add(own, key, json_object_get(value));
+        }
     }
     *out = STEAL(own);
     return 0;
