@@ -165,6 +165,16 @@ static void add_progress(struct json_object *o, const struct migration_progress 
     add_optional(o, "time_left_s", p->time_left_s);
 }
 
+/* For people: the time of the whole migration, as soon as its size is known. */
+static int64_t timeout_of(const struct migration *m)
+{
+    struct policy_limits limits = settings_limits(&m->settings, m->agent->conf);
+
+    if (m->policy.data_gib <= 0.0)
+        return m->settings.completion_timeout_s;
+    return policy_timeout_s(&m->policy, &limits);
+}
+
 static struct json_object *result_of(const struct migration *m)
 {
     const struct migration_progress *p = &m->progress;
@@ -187,7 +197,7 @@ struct json_object *migration_account(const struct migration *m)
 
     add_identity(o, m);
     add_progress(o, &m->progress);
-    json_add_int(o, "completion_timeout_s", s->completion_timeout_s);
+    json_add_int(o, "completion_timeout_s", timeout_of(m));
     json_add_string(o, "timeout_action", settings_action_name(s->timeout_action));
     json_add_bool(o, "auto_converge", s->auto_converge);
     json_add_bool(o, "post_copy", s->post_copy);

@@ -33,6 +33,21 @@ static void check_release(void *aux)
     free(check);
 }
 
+/* Nobody would connect the volume on the destination: that is the Nova control plane's work. A network
+ * disk without a volume's serial is an image that every host reaches by itself. */
+static int refuse_volumes(const struct virt_guest *guest, struct err *e)
+{
+    for (size_t i = 0; i < guest->disk_count; i++)
+        if (guest->disks[i].is_volume &&
+            (guest->disks[i].serial || !text_equal(guest->disks[i].kind, "network")))
+            return err_set(e, ERR_PRECHECK,
+                           "instance %s has volume %s attached as %s; this agent moves guests "
+                           "with local disks",
+                           guest->uuid, guest->disks[i].serial ? guest->disks[i].serial : "?",
+                           guest->disks[i].target);
+    return 0;
+}
+
 static void look_run(void *aux)
 {
     struct check *check = aux;
@@ -48,8 +63,11 @@ static void look_run(void *aux)
                 check->guest->uuid, virt_state_name(check->guest->state), check->agent->host);
         return;
     }
-    if (virt_storage_measure(check->guest, &check->e) < 0 ||
+    if (refuse_volumes(check->guest, &check->e) < 0 ||
         virt_storage_probe_seen(check->conf, probe, &check->seen, &check->e) < 0)
+        return;
+    /* what is not copied need not be of a kind that can be copied */
+    if (!check->seen && virt_storage_measure(check->guest, &check->e) < 0)
         return;
     check->result = 0;
 }

@@ -146,6 +146,7 @@ static void assign(struct settings *s, enum setting id, int64_t value)
         return;
     case SETTING_completion_timeout_s:
         s->completion_timeout_s = value;
+        s->timeout_is_total = true;
         return;
     case SETTING_timeout_action:
         s->timeout_action = (enum policy_timeout_action)value;
@@ -187,6 +188,7 @@ static void from_configuration(const struct conf *conf, struct settings *out)
     *out = (struct settings){
         .downtime_ms = conf_int(conf, CONF_libvirt_live_migration_downtime),
         .completion_timeout_s = conf_int(conf, CONF_libvirt_live_migration_completion_timeout),
+        .timeout_is_total = conf_int(conf, CONF_libvirt_live_migration_timeout_scale) == 1,
         .timeout_action =
             (enum policy_timeout_action)conf_int(conf, CONF_libvirt_live_migration_timeout_action),
         .auto_converge = conf_bool(conf, CONF_libvirt_live_migration_permit_auto_converge),
@@ -268,7 +270,7 @@ struct policy_limits settings_limits(const struct settings *settings, const stru
         .downtime_steps = (int)conf_int(conf, CONF_libvirt_live_migration_downtime_steps),
         .downtime_delay_s = conf_int(conf, CONF_libvirt_live_migration_downtime_delay),
         .completion_timeout_s = settings->completion_timeout_s,
-        .timeout_is_total = conf_int(conf, CONF_libvirt_live_migration_timeout_scale) == 1,
+        .timeout_is_total = settings->timeout_is_total,
         .timeout_cap_s = conf_int(conf, CONF_libvirt_live_migration_completion_timeout_hard_limit),
         .timeout_action = settings->timeout_action,
         .post_copy = settings->post_copy,
@@ -283,6 +285,7 @@ struct json_object *settings_to_json(const struct settings *s)
 
     json_add_int(o, "downtime_ms", s->downtime_ms);
     json_add_int(o, "completion_timeout_s", s->completion_timeout_s);
+    json_add_bool(o, "timeout_is_total", s->timeout_is_total);
     json_add_string(o, "timeout_action", settings_action_name(s->timeout_action));
     json_add_bool(o, "auto_converge", s->auto_converge);
     json_add_bool(o, "post_copy", s->post_copy);
@@ -303,6 +306,7 @@ int settings_from_json(struct json_object *o, struct settings *out, struct err *
             return -1;
         assign(&s, (enum setting)id, value.number);
     }
+    s.timeout_is_total = json_get_bool(o, "timeout_is_total", true);
     *out = s;
     return 0;
 }

@@ -6,6 +6,8 @@
  *
  * Keys, the same everywhere: `computed:<name>` in extra specs and metadata, `image_computed_<name>` in
  * system metadata (image property computed_<name>), `<name>` in `computectl set`. One table lists them.
+ * A completion timeout that is given for one instance is that of the whole migration; the configuration's
+ * may be for each GiB.
  */
 #pragma once
 
@@ -20,7 +22,7 @@
 
 #define SETTINGS_LIST(X)                                                                           \
     X(downtime_ms, INT, "longest pause, milliseconds")                                             \
-    X(completion_timeout_s, INT, "time to complete, seconds (scaled as configured); 0 = no limit") \
+    X(completion_timeout_s, INT, "time for the whole migration, seconds; 0 = no limit")            \
     X(timeout_action, ACTION, "abort or force_complete")                                           \
     X(auto_converge, BOOL, "the guest may be slowed down")                                         \
     X(post_copy, BOOL, "post-copy may be used")                                                    \
@@ -29,6 +31,7 @@
 struct settings {
     int64_t downtime_ms;
     int64_t completion_timeout_s;
+    bool timeout_is_total; /* for the whole migration, else for each GiB */
     enum policy_timeout_action timeout_action;
     bool auto_converge, post_copy;
     int64_t bandwidth_mib;

@@ -254,6 +254,7 @@ UNIT_TEST(limits, "the policy's limits are the settings, with scale and caps of 
                       "libvirt.live_migration_post_copy_after_iterations", "6", NULL));
     struct settings s = {.downtime_ms = 77,
                          .completion_timeout_s = 88,
+                         .timeout_is_total = true,
                          .post_copy = true,
                          .timeout_action = POLICY_FORCE_COMPLETE};
     struct policy_limits l = settings_limits(&s, conf);
@@ -266,7 +267,7 @@ UNIT_TEST(limits, "the policy's limits are the settings, with scale and caps of 
     UNIT_EQ(l.timeout_cap_s, 900);
     UNIT_EQ(l.timeout_action, POLICY_FORCE_COMPLETE);
     UNIT_EQ(l.post_copy_after_iterations, 6);
-    use(conf_for_test("libvirt.live_migration_timeout_scale", "per_gib", NULL));
+    s.timeout_is_total = false;
     UNIT_TRUE(!settings_limits(&s, conf).timeout_is_total);
 }
 
