@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Call-through to the provider, which sees every `done` through a post to the loop. */
+/* Call-through to the provider, whose ends are told to users from a timer, in order, never at once. */
 #include "cloud/cloud.h"
 
 #include <assert.h>
@@ -8,18 +8,16 @@
 #include "cloud/cloud_provider.h"
 #include "lib/json.h"
 
-int cloud_new(struct cloud **out, struct loop *loop, const struct conf *conf, struct rpc *rpc,
-              const char *host, struct err *e)
-{
-    const char *plane = conf_string(conf, CONF_agent_control_plane);
+static void tell_ends(void *aux);
 
-    if (!text_equal(plane, "standalone"))
-        return err_set(e, ERR_CONFIG,
-                       "agent.control_plane is %s; this release has the control plane standalone",
-                       plane);
+int cloud_new_of(struct cloud **out, const struct cloud_ops *ops, struct loop *loop,
+                 const struct conf *conf, struct rpc *rpc, const char *host, struct err *e)
+{
     struct cloud *cloud = NEW(struct cloud);
-    cloud->ops = &cloud_standalone_ops;
+
+    cloud->ops = ops;
     cloud->loop = loop;
+    cloud->timer = loop_timer_new(loop, "cloud", tell_ends, cloud);
     cloud->conf = conf_ref(conf);
     cloud->rpc = rpc;
     cloud->host = text_dup(host);
@@ -31,11 +29,26 @@ int cloud_new(struct cloud **out, struct loop *loop, const struct conf *conf, st
     return 0;
 }
 
+int cloud_new(struct cloud **out, struct loop *loop, const struct conf *conf, struct rpc *rpc,
+              const char *host, struct err *e)
+{
+    const char *plane = conf_string(conf, CONF_agent_control_plane);
+
+    if (!text_equal(plane, "standalone"))
+        return err_set(e, ERR_CONFIG,
+                       "agent.control_plane is %s; this release has the control plane standalone",
+                       plane);
+    return cloud_new_of(out, &cloud_standalone_ops, loop, conf, rpc, host, e);
+}
+
 void cloud_free(struct cloud *cloud)
 {
     if (!cloud)
         return;
+    cloud->rpc = NULL; /* it may be gone already: nothing is asked any more */
     cloud->ops->close(cloud);
+    tell_ends(cloud);
+    loop_timer_free(cloud->timer);
     conf_unref(cloud->conf);
     free(cloud->host);
     free(cloud);
@@ -48,8 +61,9 @@ const char *cloud_provider_name(const struct cloud *cloud)
 
 /* ---- ends that come later ---- */
 
-struct later {
-    struct loop *loop;
+struct cloud_end {
+    struct cloud *cloud;
+    struct cloud_end *next;
     cloud_done_fn done;
     cloud_result_fn result_done;
     void *aux;
@@ -58,27 +72,42 @@ struct later {
     struct json_object *result;
 };
 
-static void later_run(void *aux)
+static void tell(struct cloud_end *end)
 {
-    struct later *later = aux;
-    const struct err *failure = later->failed ? &later->e : NULL;
+    const struct err *failure = end->failed ? &end->e : NULL;
 
-    if (later->done)
-        later->done(later->aux, failure);
-    else if (later->result_done)
-        later->result_done(later->aux, failure ? NULL : later->result, failure);
-    json_object_put(later->result);
-    free(later);
+    if (end->done)
+        end->done(end->aux, failure);
+    else if (end->result_done)
+        end->result_done(end->aux, failure ? NULL : end->result, failure);
+    json_object_put(end->result);
+    free(end);
 }
 
-static void end_later(struct later *later, struct json_object *result, const struct err *failure)
+static void tell_ends(void *aux)
 {
-    if (failure) {
-        later->failed = true;
-        later->e = *failure;
+    struct cloud *cloud = aux;
+
+    while (cloud->ends) {
+        struct cloud_end *end = cloud->ends;
+        cloud->ends = end->next;
+        tell(end);
     }
-    later->result = json_object_get(result);
-    loop_post(later->loop, "cloud", later_run, later);
+}
+
+static void end_later(struct cloud_end *end, struct json_object *result, const struct err *failure)
+{
+    struct cloud_end **last = &end->cloud->ends;
+
+    if (failure) {
+        end->failed = true;
+        end->e = *failure;
+    }
+    end->result = json_object_get(result);
+    while (*last)
+        last = &(*last)->next;
+    *last = end;
+    loop_timer_arm(end->cloud->timer, 0);
 }
 
 static void ended(void *aux, const struct err *failure)
@@ -91,17 +120,17 @@ static void ended_with_result(void *aux, struct json_object *result, const struc
     end_later(aux, result, failure);
 }
 
-static struct later *later_new(struct cloud *cloud, cloud_done_fn done, cloud_result_fn result_done,
-                               void *aux)
+static struct cloud_end *later_new(struct cloud *cloud, cloud_done_fn done,
+                                   cloud_result_fn result_done, void *aux)
 {
-    struct later *later = NEW(struct later);
+    struct cloud_end *end = NEW(struct cloud_end);
 
     assert(loop_is_current(cloud->loop));
-    later->loop = cloud->loop;
-    later->done = done;
-    later->result_done = result_done;
-    later->aux = aux;
-    return later;
+    end->cloud = cloud;
+    end->done = done;
+    end->result_done = result_done;
+    end->aux = aux;
+    return end;
 }
 
 /* ---- the interface ---- */

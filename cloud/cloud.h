@@ -5,7 +5,8 @@
  * for `computectl migrate` and keeps what Nova's database would keep.
  *
  * All functions belong to the loop's thread and return at once; `done` is called later, on the loop,
- * exactly once, never before the function returned. The context is the request's, verbatim; it is
+ * exactly once, never before the function returned; what is open when the cloud is freed ends then, with
+ * ERR_CANCELLED unless it was done. The context is the request's, verbatim; it is
  * borrowed for the call.
  */
 #pragma once

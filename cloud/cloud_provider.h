@@ -2,7 +2,8 @@
 /*
  * For those who implement a control plane. Users call cloud/cloud.h, whose contracts hold here word for
  * word; the wrapper in cloud.c guarantees that `done` is never NULL and never runs before the call
- * returned (a provider may call it at once).
+ * returned (a provider may call it at once). What a provider has not ended when it is closed, it ends in
+ * close(), with ERR_CANCELLED.
  */
 #pragma once
 
@@ -39,6 +40,12 @@ struct cloud_ops {
                     cloud_result_fn done, void *aux);
 };
 
+/* As cloud_new() with the provider that it would choose; for tests, with their own. */
+int cloud_new_of(struct cloud **out, const struct cloud_ops *ops, struct loop *loop,
+                 const struct conf *conf, struct rpc *rpc, const char *host, struct err *e);
+
+struct cloud_end;
+
 struct cloud {
     const struct cloud_ops *ops;
     struct loop *loop;
@@ -46,6 +53,9 @@ struct cloud {
     struct rpc *rpc;
     char *host;
     void *state; /* the provider's */
+    /* the wrapper's: what is to be told to users, oldest first, and the timer that tells it */
+    struct cloud_end *ends;
+    struct loop_timer *timer;
 };
 
 extern const struct cloud_ops cloud_standalone_ops;

@@ -219,7 +219,9 @@ static void fill_bindings(struct conduct *c)
         if (text && json_parse(text, strlen(text), &source, NULL) == 0) {
             vif_migrate_data_set_vif_type(v, json_get_string(source, "type", NULL));
             vif_migrate_data_set_vnic_type(v, json_get_string(source, "vnic_type", "normal"));
-            vif_migrate_data_set_vif_details_json(v, "{}");
+            _cleanup_(str_freep) char *details =
+                json_get(source, "details") ? json_text(json_get(source, "details")) : NULL;
+            vif_migrate_data_set_vif_details_json(v, details ? details : "{}");
             /* no delegation: the domain's XML is the only record, it must keep bridge and port */
             vif_migrate_data_set_profile_json(v, "{}");
         }
@@ -316,6 +318,12 @@ static void numbered(void *aux, struct json_object *result, const struct err *fa
 
     if (failure) {
         conduct_failed(c, failure);
+        return;
+    }
+    if (!c->cloud->rpc) {
+        struct err e = ERR_INIT;
+        err_set(&e, ERR_CANCELLED, "the agent stops");
+        conduct_failed(c, &e);
         return;
     }
     c->record = make_record(c, json_object_get_int64(result));
