@@ -42,8 +42,11 @@ struct agent {
     struct migration *migrations;             /* list, newest first */
     unsigned running_out;                     /* source migrations that hold a place */
     int64_t started_us;
-    bool draining;                      /* SIGTERM: no new migrations */
-    bool recovered;                     /* unfinished migrations were looked at since the start */
+    bool draining;             /* SIGTERM: no new migrations */
+    bool closing;              /* the loop has ended: what comes back begins nothing new */
+    bool recovered;            /* unfinished migrations were looked at since the start */
+    struct rpc_request **held; /* requests that came before that */
+    size_t held_count;
     const struct conf_sources *sources; /* where the configuration comes from; NULL in tests */
     /* agent_reload(), or a test's own */
     int (*reload)(struct agent *agent, struct json_object **report, struct err *e);
@@ -52,8 +55,11 @@ struct agent {
 /* agent/reload.c: parses, validates and applies all or nothing; report is {"changed", "needs_restart"}. */
 int agent_reload(struct agent *agent, struct json_object **report, struct err *e);
 
-/* agent/endpoints.c: an RPC request that passed the method table. Owns the request. */
+/* agent/endpoints.c: an RPC request that passed the method table. Owns the request. Before the journal
+ * was looked at nobody may act on a migration: until then requests are held. */
 void agent_rpc_request(void *aux, struct rpc_request *request);
+/* Takes up what was held (agent/recovery.c), or drops it unanswered at the end. */
+void agent_rpc_release(struct agent *agent);
 /* agent/events.c: what virt, net's direct line and rpc tell. */
 void agent_virt_connection(void *aux, bool up, const char *why);
 void agent_virt_event(void *aux, const char *uuid, enum virt_event event, int64_t at_us);
@@ -63,3 +69,6 @@ void agent_virt_job_completed(void *aux, const char *uuid, const struct virt_job
 void agent_switchover_signal(void *aux, const char *migration_uuid, enum switchover_signal signal,
                              int64_t at_us);
 void agent_rpc_state(void *aux, bool up, const char *why);
+/* The IP address of the direct line: [agent] migration_address, else live_migration_inbound_addr, else
+ * my_ip. Borrowed from the configuration. */
+const char *agent_direct_address(const struct conf *conf);

@@ -116,15 +116,23 @@ static void second_run(void *aux)
     check->result = 0;
 }
 
+/* The agent stops: true if the check goes no further. What a thread still uses is left to it. */
+static bool is_cut_short(struct check *check, enum work_end end)
+{
+    if (end == WORK_DONE && !check->agent->closing)
+        return false;
+    rpc_request_free(check->request);
+    if (end != WORK_OVERDUE)
+        check_free(check);
+    return true;
+}
+
 static void second_done(void *aux, enum work_end end)
 {
     struct check *check = aux;
 
-    if (end != WORK_DONE) {
-        rpc_request_free(check->request);
-        check_free(check);
+    if (is_cut_short(check, end))
         return;
-    }
     if (check->result == 0 && check->warning)
         log_warning("instance %s: %s", instance_uuid(check->instance), check->warning);
     answer(check, check->result < 0 ? &check->e : NULL);
@@ -243,11 +251,8 @@ static void first_done(void *aux, enum work_end end)
 {
     struct check *check = aux;
 
-    if (end != WORK_DONE) {
-        rpc_request_free(check->request);
-        check_free(check);
+    if (is_cut_short(check, end))
         return;
-    }
     if (check->result < 0 || fill_data(check, &check->e) < 0)
         answer(check, &check->e);
     else

@@ -18,8 +18,11 @@ LOG_MODULE(destination);
 
 enum {
     PORT_READY_US = 10000000,
-    LINGER_US = 1500000 /* announcements go on for a moment after the end */
+    LINGER_US = 2500000 /* net_announce() repeats for so long */
 };
+/* Silence of a source after which it is asked: libvirt's own transfer may take long. */
+#define WATCH_US     (300 * USEC_PER_SEC)
+#define UNSETTLED_US (5 * USEC_PER_SEC)
 
 /* ---- undo steps in the journal ---- */
 
@@ -75,10 +78,22 @@ static void take_undo(struct migration *m, struct undo *undo)
 
 /* ---- taking it on ---- */
 
+static bool is_preparing(const struct migration *m)
+{
+    return m->state == MACHINE_DESTINATION_ACCEPTED || m->state == MACHINE_DESTINATION_PREPARING ||
+           m->state == MACHINE_DESTINATION_PREPARED;
+}
+
 static void answer_again(struct migration *m, struct rpc_request *request)
 {
     struct err e = ERR_INIT;
 
+    if (is_preparing(m) && m->request) { /* whoever asks last waits for the answer */
+        err_set(&e, ERR_TIMEOUT, "migration %s: the request came again", m->uuid);
+        rpc_fail(m->request, &e);
+        m->request = request;
+        return;
+    }
     if (m->state == MACHINE_DESTINATION_PREPARED) {
         rpc_reply(request, migrate_data_to_json(m->data));
         return;
@@ -186,14 +201,25 @@ static void refuse_request(struct migration *m)
 {
     if (!m->request)
         return;
+    cloud_event_finish(m->agent->cloud, m->context, m->instance_uuid, "compute_pre_live_migration",
+                       &m->failure);
     rpc_fail(m->request, &m->failure);
     m->request = NULL;
 }
 
+static void refusal_ended(struct migration_job *job)
+{
+    if (job->result < 0)
+        log_err(LOG_LEVEL_ERROR, &job->e, "migration %s: its journal record may be left",
+                job->uuid);
+    migration_forget(job->migration);
+}
+
+/* The record may be on the disk although writing it failed. */
 void destination_refuse(struct migration *m)
 {
     refuse_request(m);
-    migration_forget(m);
+    migration_remove_record(m, refusal_ended);
 }
 
 /* ---- preparing ---- */
@@ -312,19 +338,16 @@ static void fill_answer(struct migration *m)
 static void open_direct_line(struct migration *m)
 {
     struct agent *agent = m->agent;
-    const char *address = conf_string(agent->conf, CONF_agent_migration_address);
     struct err e = ERR_INIT;
 
     if (!agent->switchover)
         return;
-    if (!address)
-        address = conf_string(agent->conf, CONF_libvirt_live_migration_inbound_addr);
     if (switchover_expect(agent->switchover, m->uuid, m->switchover_key, &e) < 0) {
         log_err(LOG_LEVEL_WARNING, &e, "migration %s: no direct line", m->uuid);
         return;
     }
     struct json_object *facts = json_object_new_object();
-    json_add_string(facts, "address", address);
+    json_add_string(facts, "address", agent_direct_address(agent->conf));
     json_add_int(facts, "port", switchover_port(agent->switchover));
     json_add_string(facts, "key", m->switchover_key);
     migrate_data_set_computed_switchover(m->data, facts);
@@ -340,7 +363,7 @@ static void arm(struct migration *m, const struct port_list *ports)
         log_err(LOG_LEVEL_WARNING, &e, "migration %s: the ports cannot be announced", m->uuid);
 }
 
-void destination_rearm(struct migration *m)
+void destination_arm(struct migration *m)
 {
     struct port_list ports = {0};
     struct err e = ERR_INIT;
@@ -350,6 +373,13 @@ void destination_rearm(struct migration *m)
     else
         arm(m, &ports);
     port_list_clear(&ports);
+}
+
+void destination_rearm(struct migration *m)
+{
+    struct err e = ERR_INIT;
+
+    destination_arm(m);
     if (m->agent->switchover && m->switchover_key[0] &&
         switchover_expect_key(m->agent->switchover, m->uuid, m->switchover_key, &e) < 0)
         log_err(LOG_LEVEL_WARNING, &e, "migration %s: no direct line", m->uuid);
@@ -408,9 +438,9 @@ static void ready_journaled(struct migration_job *job)
 
     if (job->result < 0)
         log_err(LOG_LEVEL_ERROR, &job->e, "migration %s", m->uuid);
-    cloud_event_finish(m->agent->cloud, m->context, m->instance_uuid, "compute_pre_live_migration",
-                       NULL);
-    if (m->request) {
+    if (m->request && m->state == MACHINE_DESTINATION_PREPARED) {
+        cloud_event_finish(m->agent->cloud, m->context, m->instance_uuid,
+                           "compute_pre_live_migration", NULL);
         rpc_reply(m->request, migrate_data_to_json(m->data));
         m->request = NULL;
     }
@@ -420,6 +450,8 @@ void destination_ready(struct migration *m)
 {
     struct migration_job job = {.name = "journal", .done = ready_journaled};
 
+    m->destination_prepared = true;
+    recovery_watch(m, WATCH_US);
     migration_set_status(m, "prepared");
     migration_submit(m, &job, false, true);
 }
@@ -436,7 +468,7 @@ struct settle {
     struct virt *virt;
     struct conf *conf;
     char *uuid;
-    bool paused_is_right, own_directory;
+    bool paused_is_right;
 };
 
 static void settle_release(struct migration_job *job)
@@ -446,6 +478,21 @@ static void settle_release(struct migration_job *job)
     conf_unref(settle->conf);
     free(settle->uuid);
     free(settle);
+}
+
+/* A directory of ours becomes the guest's; on shared storage, and when it is settled, there is none. */
+static int settle_directory(const struct conf *conf, const char *uuid, struct err *e)
+{
+    _cleanup_(str_freep) char *migration = NULL;
+    struct err reason = ERR_INIT;
+
+    if (virt_storage_leftover_migration(conf, uuid, &migration, &reason) == 0)
+        return virt_storage_settle(conf, uuid, e);
+    if (reason.code == ERR_NO_MIGRATION)
+        return 0;
+    if (e)
+        *e = reason;
+    return -1;
 }
 
 /* The word that the source deletes its disks on: read back from libvirt, now. */
@@ -459,11 +506,10 @@ static int settle_run(struct migration_job *job, struct err *e)
     if (state != VIRT_STATE_RUNNING && !(state == VIRT_STATE_PAUSED && settle->paused_is_right))
         return err_set(e, ERR_INSTANCE_STATE, "instance %s does not run here: it is %s",
                        settle->uuid, virt_state_name(state));
-    return settle->own_directory ? virt_storage_settle(settle->conf, settle->uuid, e) : 0;
+    return settle_directory(settle->conf, settle->uuid, e);
 }
 
-static struct settle *settle_new(struct agent *agent, const struct instance *instance,
-                                 bool own_directory)
+static struct settle *settle_new(struct agent *agent, const struct instance *instance)
 {
     struct settle *settle = NEW(struct settle);
 
@@ -471,7 +517,6 @@ static struct settle *settle_new(struct agent *agent, const struct instance *ins
     settle->conf = conf_ref(agent->conf);
     settle->uuid = text_dup(instance_uuid(instance));
     settle->paused_is_right = instance_power_state(instance) == 3;
-    settle->own_directory = own_directory;
     return settle;
 }
 
@@ -505,8 +550,14 @@ void destination_settle(struct migration *m)
     struct migration_job job = {
         .name = "settle", .run = settle_run, .done = settled, .release = settle_release};
 
-    job.aux = settle_new(m->agent, m->instance, !migrate_data_is_shared_instance_path(m->data));
+    job.aux = settle_new(m->agent, m->instance);
     migration_submit(m, &job, false, false);
+}
+
+/* The source asks again; if it does not, it is asked. */
+void destination_unsettled(struct migration *m)
+{
+    recovery_watch(m, UNSETTLED_US);
 }
 
 /* ---- taking back ---- */
@@ -516,6 +567,7 @@ struct back {
     struct undo *undo;
     struct virt *virt;
     char *uuid;
+    bool may_have_come; /* the source was told that it may send */
 };
 
 static void back_release(struct migration_job *job)
@@ -531,10 +583,19 @@ static void back_release(struct migration_job *job)
 static int back_run(struct migration_job *job, struct err *e)
 {
     struct back *back = job->aux;
+    struct err failure = ERR_INIT;
 
-    if (virt_guest_destroy_incoming(back->virt, back->uuid, e) < 0)
+    /* a domain that was here before is not ours, and nothing was made over it */
+    if (back->may_have_come && virt_guest_destroy_incoming(back->virt, back->uuid, e) < 0)
         return -1; /* it runs, or libvirt is away: its disks stay */
-    return undo_run(back->undo, e);
+    if (undo_run(back->undo, &failure) == 0)
+        return 0;
+    if (undo_length(back->undo) == 0) { /* all is undone, only the record could not be written */
+        log_err(LOG_LEVEL_ERROR, &failure, "migration %s", job->uuid);
+        return 0;
+    }
+    *e = failure;
+    return -1;
 }
 
 static void back_done(struct migration_job *job)
@@ -559,23 +620,22 @@ void destination_roll_back(struct migration *m)
                                 .run = back_run,
                                 .done = back_done,
                                 .release = back_release,
-                                .aux = back};
+                                .aux = back,
+                                .goes_on_without_record = true};
 
+    loop_timer_free(m->wait_timer);
+    m->wait_timer = NULL;
     net_disarm(m->armed);
     m->armed = NULL;
     saver_fill(&back->saver, m);
     back->undo = undo_of(m, &back->saver);
     back->virt = m->agent->virt;
     back->uuid = text_dup(m->instance_uuid);
+    back->may_have_come = m->destination_prepared;
     migration_submit(m, &job, false, true);
 }
 
 /* ---- the end ---- */
-
-static int forget_run(struct migration_job *job, struct err *e)
-{
-    return journal_remove(job->journal, job->uuid, job->role, e);
-}
 
 static void linger_over(void *aux)
 {
@@ -594,8 +654,6 @@ static void forgotten(struct migration_job *job)
 
 void destination_end(struct migration *m)
 {
-    struct migration_job job = {.name = "forget", .run = forget_run, .done = forgotten};
-
     if (m->agent->switchover)
         switchover_forget(m->agent->switchover, m->uuid);
     loop_timer_free(m->wait_timer);
@@ -603,7 +661,7 @@ void destination_end(struct migration *m)
     if (m->state == MACHINE_DESTINATION_COMPLETED && m->armed)
         net_announce(m->armed);
     migration_set_status(m, machine_state_text(m->state));
-    migration_submit(m, &job, false, false);
+    migration_remove_record(m, forgotten);
 }
 
 void destination_park(struct migration *m)
@@ -667,7 +725,7 @@ static void stray_release(void *aux)
 }
 
 static void handle_stray(struct agent *agent, struct rpc_request *request,
-                         const struct instance *instance, bool remove_leftover, bool own_directory)
+                         const struct instance *instance, bool remove_leftover)
 {
     struct stray *stray = NEW(struct stray);
     struct work work = {.name = "stray",
@@ -678,7 +736,7 @@ static void handle_stray(struct agent *agent, struct rpc_request *request,
 
     stray->agent = agent;
     stray->request = request;
-    stray->settle = settle_new(agent, instance, own_directory);
+    stray->settle = settle_new(agent, instance);
     stray->remove = remove_leftover;
     workers_submit(agent->workers, &work);
 }
@@ -695,10 +753,11 @@ void destination_post(struct agent *agent, struct rpc_request *request)
     struct migration *m =
         migration_find_instance(agent, MIGRATION_DESTINATION, instance_uuid(instance));
     if (!m) {
-        handle_stray(agent, request, instance, false, true);
+        handle_stray(agent, request, instance, false);
         return;
     }
-    if (m->request) { /* asked again while the first question is being answered */
+    /* asked again while the first question is being answered, or while we asked the source */
+    if (m->request || m->state == MACHINE_DESTINATION_SETTLING) {
         err_set(&e, ERR_TIMEOUT, "migration %s is %s", m->uuid, machine_state_text(m->state));
         rpc_fail(request, &e);
         return;
@@ -737,7 +796,7 @@ void destination_rollback(struct agent *agent, struct rpc_request *request)
     struct migration *m =
         migration_find_instance(agent, MIGRATION_DESTINATION, instance_uuid(instance));
     if (!m) {
-        handle_stray(agent, request, instance, true, true);
+        handle_stray(agent, request, instance, true);
         return;
     }
     if (!is_of_migration(m, request)) {

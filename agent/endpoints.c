@@ -167,9 +167,8 @@ static const endpoint endpoints[RPC_METHOD_COUNT] = {
     [RPC_METHOD_control] = endpoint_control,
 };
 
-void agent_rpc_request(void *aux, struct rpc_request *request)
+static void dispatch(struct agent *agent, struct rpc_request *request)
 {
-    struct agent *agent = aux;
     enum rpc_method_id method = rpc_request_method(request);
     struct json_object *instance = rpc_request_arg(request, "instance");
     _cleanup_(log_scope_end) struct log_scope scope =
@@ -178,4 +177,31 @@ void agent_rpc_request(void *aux, struct rpc_request *request)
 
     log_debug("%s", rpc_method_name(method));
     endpoints[method](agent, request);
+}
+
+void agent_rpc_request(void *aux, struct rpc_request *request)
+{
+    struct agent *agent = aux;
+
+    if (agent->recovered) {
+        dispatch(agent, request);
+        return;
+    }
+    agent->held = mem_resize(agent->held, (agent->held_count + 1) * sizeof(struct rpc_request *));
+    agent->held[agent->held_count++] = request;
+}
+
+void agent_rpc_release(struct agent *agent)
+{
+    struct rpc_request **held = STEAL(agent->held);
+    size_t count = agent->held_count;
+
+    agent->held_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (agent->closing)
+            rpc_request_free(held[i]);
+        else
+            dispatch(agent, held[i]);
+    }
+    free(held);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the rooms tell the agent: libvirt's events, the direct line, the bus. */
+#include "agent/destination.h"
 #include "agent/migration.h"
 
 #include "lib/clock.h"
@@ -7,6 +8,18 @@
 #include "lib/metrics.h"
 
 LOG_MODULE(events);
+
+const char *agent_direct_address(const struct conf *conf)
+{
+    const char *address = conf_string(conf, CONF_agent_migration_address);
+
+    if (!address)
+        address = conf_string(conf, CONF_libvirt_live_migration_inbound_addr);
+    /* Nova allows a name there; a datagram needs a number */
+    if (!address || text_check_ip(address, "address", NULL) < 0)
+        address = conf_string(conf, CONF_DEFAULT_my_ip);
+    return address;
+}
 
 void agent_virt_connection(void *aux, bool up, const char *why)
 {
@@ -19,21 +32,23 @@ void agent_virt_connection(void *aux, bool up, const char *why)
 
 /* ---- the source ---- */
 
-/* The pause: first of all the destination hears of it, everything else can wait. */
+/* The pause: first of all the destination hears of it, everything else can wait. A guest that was paused
+ * by force may have much to send yet: the figures go on. */
 static void source_paused(struct migration *m, int64_t at_us)
 {
     if (m->peer)
         switchover_peer_send(m->peer, SWITCHOVER_PAUSED);
-    m->switching = true;
+    m->switching = !m->suspended_by_us;
     m->progress.paused_us = at_us;
+    m->progress.resumed_us = 0;
     log_debug("migration %s: the guest stopped for the switch-over", m->uuid);
 }
 
-static void source_resumed(struct migration *m, int64_t at_us)
+void source_reverted(struct migration *m, int64_t at_us)
 {
-    if (!m->switching)
-        return;
     m->switching = false;
+    if (m->progress.paused_us == 0 || m->progress.resumed_us != 0)
+        return;
     m->progress.resumed_us = at_us;
     if (m->peer)
         switchover_peer_send(m->peer, SWITCHOVER_REVERTED);
@@ -55,7 +70,7 @@ static void source_event(struct migration *m, enum virt_event event, int64_t at_
         return;
     case VIRT_EVENT_RESUMED:
     case VIRT_EVENT_RESUMED_MIGRATION:
-        source_resumed(m, at_us);
+        source_reverted(m, at_us);
         return;
     case VIRT_EVENT_POSTCOPY_FAILED:
         migration_note(m, "post-copy lost its connection; the guest waits on %s",
@@ -123,6 +138,7 @@ void agent_switchover_signal(void *aux, const char *migration_uuid, enum switcho
         return;
     if (signal == SWITCHOVER_REVERTED) {
         log_warning("migration %s: the guest runs on %s again", m->uuid, m->source_host);
+        destination_arm(m); /* what was to be repeated here is not */
         return;
     }
     m->progress.paused_us = at_us;

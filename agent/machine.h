@@ -6,7 +6,7 @@
  * Source. What is true on each host, and what a crash of the agent here means:
  *
  *   ACCEPTED     nothing was done; the record is being written. Crash: the broker gives the request again.
- *   QUEUED       waits for a place (max_concurrent_live_migrations). Crash: taken back, status "error".
+ *   QUEUED       waits for a place (max_concurrent_live_migrations). Crash: it queues again.
  *   PREPARING    the destination prepares (disks, ports). The guest runs here, untouched. Crash: the
  *                destination is told to take back.
  *   WAITING_VIFS the destination is ready; network-vif-plugged events are awaited. Crash: as PREPARING.

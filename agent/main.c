@@ -174,15 +174,10 @@ static const struct undo_handler *join_undo_handlers(struct agent *agent)
 static int open_switchover(struct agent *agent, struct err *e)
 {
     const struct conf *conf = agent->conf;
-    const char *address = conf_string(conf, CONF_agent_migration_address);
 
     if (text_equal(conf_string(conf, CONF_net_switchover), "off"))
         return 0;
-    if (!address)
-        address = conf_string(conf, CONF_libvirt_live_migration_inbound_addr);
-    if (!address)
-        address = conf_string(conf, CONF_DEFAULT_my_ip);
-    return switchover_new(&agent->switchover, agent->loop, address,
+    return switchover_new(&agent->switchover, agent->loop, agent_direct_address(conf),
                           (int)conf_int(conf, CONF_agent_migration_port), agent_switchover_signal,
                           agent, e);
 }
@@ -246,17 +241,21 @@ static void close_all(struct process *p)
 {
     struct agent *agent = &p->agent;
 
+    agent->closing = true;
     control_free(agent->control);
     if (agent->rpc)
         rpc_free(agent->rpc, STOP_WAIT_US);
+    agent_rpc_release(agent);
     if (agent->workers)
         workers_free(agent->workers, STOP_WAIT_US);
     if (agent->migrators)
         workers_free(agent->migrators, 0); /* libvirt goes on without us */
-    while (agent->migrations)
+    while (agent->migrations) {
+        migration_drop_waiting(agent->migrations);
         migration_forget(agent->migrations);
+    }
+    cloud_free(agent->cloud); /* its answers may hold the last references */
     switchover_free(agent->switchover);
-    cloud_free(agent->cloud);
     net_free(agent->net);
     virt_free(agent->virt);
     journal_free(agent->journal);

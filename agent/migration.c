@@ -111,24 +111,55 @@ const char *migration_role_name(enum migration_role role)
 
 /* ---- jobs ---- */
 
+/* The record of the job's moment; false if the job must not go on without it. */
+static bool write_record(struct migration_job *job)
+{
+    struct err e = ERR_INIT;
+
+    if (!job->record || journal_write(job->journal, job->uuid, job->role, job->record, &e) == 0)
+        return true;
+    if (!job->goes_on_without_record) {
+        job->e = e;
+        return false;
+    }
+    log_err(LOG_LEVEL_ERROR, &e, "migration %s: %s goes on without its record", job->uuid,
+            job->name);
+    return true;
+}
+
 static void job_run(void *aux)
 {
     struct migration_job *job = aux;
 
-    if (job->record && journal_write(job->journal, job->uuid, job->role, job->record, &job->e) < 0)
+    if (!write_record(job))
         job->result = -1;
     else
         job->result = job->run ? job->run(job, &job->e) : 0;
+}
+
+static void start_job(struct migration_job *job);
+
+/* The next writer of the record may begin. */
+static void writer_ended(struct migration *m)
+{
+    struct migration_job *next = m->writers_waiting;
+
+    m->writer_runs = false;
+    if (!next)
+        return;
+    m->writers_waiting = next->next;
+    start_job(next);
 }
 
 static void job_done(void *aux, enum work_end end)
 {
     struct migration_job *job = aux;
 
-    if (end == WORK_DROPPED)
-        return; /* the agent stops: the journal has what the next start needs */
-    assert(end ==
-           WORK_DONE); /* jobs of migrations have no deadline: libvirt's keepalive bounds them */
+    /* the agent stops: the journal has what the next start needs */
+    if (end != WORK_DONE || job->migration->agent->closing)
+        return;
+    if (job->writes)
+        writer_ended(job->migration);
     if (job->done)
         job->done(job);
 }
@@ -145,19 +176,64 @@ static void job_release(void *aux)
     free(job);
 }
 
+static void start_job(struct migration_job *job)
+{
+    struct agent *agent = job->migration->agent;
+    struct work work = {
+        .name = job->name, .run = job_run, .done = job_done, .release = job_release, .aux = job};
+
+    if (job->writes)
+        job->migration->writer_runs = true;
+    workers_submit(job->long_call ? agent->migrators : agent->workers, &work);
+}
+
+/* Two writers of one record at a time would mix their files, or bring an old state back. */
+static void wait_for_writer(struct migration_job *job)
+{
+    struct migration_job **last = &job->migration->writers_waiting;
+
+    while (*last)
+        last = &(*last)->next;
+    *last = job;
+}
+
 void migration_submit(struct migration *migration, const struct migration_job *template,
                       bool long_call, bool journal_first)
 {
-    struct agent *agent = migration->agent;
     struct migration_job *job = NEW(struct migration_job);
 
     *job = *template;
     job->migration = migration_ref(migration);
-    job->journal = agent->journal;
+    job->journal = migration->agent->journal;
     job->uuid = text_dup(migration->uuid);
     job->role = migration_role_name(migration->role);
     job->record = journal_first ? migration_to_record(migration) : NULL;
-    struct work work = {
-        .name = job->name, .run = job_run, .done = job_done, .release = job_release, .aux = job};
-    workers_submit(long_call ? agent->migrators : agent->workers, &work);
+    job->long_call = long_call;
+    job->writes = journal_first || template->removes_record;
+    if (job->writes && migration->writer_runs)
+        wait_for_writer(job);
+    else
+        start_job(job);
+}
+
+void migration_drop_waiting(struct migration *migration)
+{
+    while (migration->writers_waiting) {
+        struct migration_job *job = migration->writers_waiting;
+        migration->writers_waiting = job->next;
+        job_release(job);
+    }
+}
+
+static int forget_run(struct migration_job *job, struct err *e)
+{
+    return journal_remove(job->journal, job->uuid, job->role, e);
+}
+
+void migration_remove_record(struct migration *migration, void (*done)(struct migration_job *job))
+{
+    struct migration_job job = {
+        .name = "forget", .run = forget_run, .done = done, .removes_record = true};
+
+    migration_submit(migration, &job, false, false);
 }

@@ -26,7 +26,7 @@ struct migration_progress {
     int64_t downtime_limit_ms;    /* in force */
     int64_t expected_downtime_ms; /* -1 unknown */
     int64_t time_left_s;          /* -1 unknown */
-    int64_t paused_us;            /* source: the guest stopped for the switch-over; 0 */
+    int64_t paused_us;            /* the guest stopped for the switch-over; 0 */
     int64_t resumed_us;           /* destination, or source after a failure; 0 */
     int64_t downtime_ms;          /* measured; -1 = not known */
     int64_t average_throughput;   /* bytes a second, at the end */
@@ -69,7 +69,8 @@ struct migration {
 
     /* source */
     bool holds_place;
-    bool destination_prepared; /* there is something to take back there */
+    bool destination_prepared; /* source: there may be something to take back there;
+                                  destination: the answer was given, a guest may have come */
     bool abort_requested;
     bool switching;       /* between the pause and its outcome: no samples, no tuning */
     bool suspended_by_us; /* force-complete paused the guest */
@@ -81,6 +82,9 @@ struct migration {
     int64_t last_saved_us; /* counters */
     bool save_outstanding;
     char *destination_xml;
+
+    bool writer_runs;                      /* a job that writes the record */
+    struct migration_job *writers_waiting; /* further ones, oldest first */
 
     struct rpc_request *request;    /* the request that the present state answers; NULL */
     int64_t created_us, updated_us; /* realtime */
@@ -102,7 +106,8 @@ struct migration *migration_find_instance(struct agent *agent, enum migration_ro
 /* ---- status and account (agent/account.c) ---- */
 /* Sets Nova's status word and saves record and account. */
 void migration_set_status(struct migration *migration, const char *status);
-/* Saves the counters when they changed by a percent or 5 s went by; never two saves at once. */
+/* Saves the counters when they moved by a percent and the last save is live_migration_monitor_interval
+ * ago; never two saves at once. */
 void migration_save_counters(struct migration *migration);
 /* Keeps the first failure, and a message for people. */
 void migration_fail(struct migration *migration, const struct err *failure);
@@ -114,7 +119,7 @@ struct json_object *migration_account(const struct migration *migration);
 /* ---- journal (agent/record.c) ---- */
 /* The journal's record of this migration as it stands. New reference. */
 struct json_object *migration_to_record(const struct migration *migration);
-/* A migration out of a record, not in the list yet. */
+/* A migration out of a record, put into the agent's list. */
 int migration_from_record(struct agent *agent, struct json_object *record, struct migration **out,
                           struct err *e);
 const char *migration_role_name(enum migration_role role);
@@ -131,6 +136,8 @@ struct migration_job {
     void (*done)(struct migration_job *job);              /* loop; failure in e */
     void (*release)(struct migration_job *job); /* loop; frees input, output; may be NULL */
     void *aux;
+    bool removes_record;         /* it ends what the journal has of the migration */
+    bool goes_on_without_record; /* taking back must not depend on a disk that is full */
     struct err e;
     int result;
     /* filled at submission */
@@ -138,9 +145,16 @@ struct migration_job {
     struct json_object *record;
     char *uuid;
     const char *role;
+    bool long_call, writes;
+    struct migration_job *next; /* waits for the writer before it */
 };
+/* Jobs that write or remove the record run one after the other, in order of submission. */
 void migration_submit(struct migration *migration, const struct migration_job *job, bool long_call,
                       bool journal_first);
+/* Takes the record away; `done` runs on the loop with the result. */
+void migration_remove_record(struct migration *migration, void (*done)(struct migration_job *job));
+/* At the agent's end: forgets jobs that wait, and their references. */
+void migration_drop_waiting(struct migration *migration);
 
 /* ---- actions of the machine ---- */
 #define MACHINE_ACTIONS(X)                                                                         \
@@ -164,6 +178,7 @@ void migration_submit(struct migration *migration, const struct migration_job *j
     X(destination_ready)                                                                           \
     X(destination_arrived)                                                                         \
     X(destination_settle)                                                                          \
+    X(destination_unsettled)                                                                       \
     X(destination_roll_back)                                                                       \
     X(destination_end)                                                                             \
     X(destination_park)
@@ -212,5 +227,11 @@ int ports_of_instance(const struct instance *instance, struct port_list *out, st
 struct json_object *port_list_to_json(const struct port_list *list);
 int port_list_from_json(struct json_object *array, struct port_list *out, struct err *e);
 
+/* agent/events.c: the guest that was paused runs at the source again; turns the network back, once. */
+void source_reverted(struct migration *migration, int64_t at_us);
+
 /* agent/recovery.c: looks at the journal after the start. */
 void recovery_start(struct agent *agent);
+/* Destination, in PREPARED or HERE: asks the source in a while what became of the migration, and again
+ * for as long as it stays so. A destination whose source is gone must not stay prepared for ever. */
+void recovery_watch(struct migration *migration, int64_t delay_us);

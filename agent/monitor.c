@@ -58,6 +58,22 @@ static int tune_run(struct migration_job *job, struct err *e)
     return 0;
 }
 
+/* It may be asked for again. */
+static void forcing_failed(struct migration *m)
+{
+    m->suspended_by_us = false;
+    m->policy.forced = false;
+}
+
+/* Without this way out the timeout's other action must stay possible. */
+static void post_copy_failed(struct migration *m)
+{
+    m->post_copy_possible = false;
+    m->policy.post_copy_started = false;
+    m->policy.forced = false;
+    m->policy.timeout_fired = false;
+}
+
 static void tuned(struct migration_job *job)
 {
     struct migration *m = job->migration;
@@ -72,7 +88,9 @@ static void tuned(struct migration_job *job)
     }
     log_err(LOG_LEVEL_WARNING, &job->e, "migration %s: %s", m->uuid, job->name);
     if (tune->what == TUNE_FORCE)
-        m->suspended_by_us = false;
+        forcing_failed(m);
+    if (tune->what == TUNE_POST_COPY)
+        post_copy_failed(m);
 }
 
 static void tune(struct migration *m, enum tuning what, int64_t value, const char *name)
@@ -99,8 +117,10 @@ int source_abort(struct migration *m, struct err *e)
 {
     switch (m->state) {
     case MACHINE_SOURCE_QUEUED:
+    case MACHINE_SOURCE_WAITING_VIFS: /* these roll back at once, and must know as what they end */
+        source_note_abort(m);
+        break;
     case MACHINE_SOURCE_PREPARING:
-    case MACHINE_SOURCE_WAITING_VIFS:
     case MACHINE_SOURCE_STARTING:
         break;
     case MACHINE_SOURCE_RUNNING:
@@ -176,7 +196,7 @@ static int check_change(const struct migration *m, const struct settings *fresh,
                        "auto_converge of migration %s is %s and libvirt fixes it at the start; "
                        "abort and start again, or use another setting",
                        m->uuid, m->settings.auto_converge ? "on" : "off");
-    if (fresh->post_copy && !m->post_copy_possible)
+    if (fresh->post_copy && !m->settings.post_copy && !m->post_copy_possible)
         return err_set(e, ERR_MIGRATION_STATE,
                        "post_copy of migration %s was off when it started, and libvirt cannot turn "
                        "it on later; abort and start again",
@@ -302,7 +322,7 @@ static void sampled(struct migration_job *job)
         log_debug("migration %s: no sample: %s", m->uuid, job->e.text);
         return;
     }
-    if (!is_running(m) || !sample->job.active)
+    if (!is_running(m) || m->switching || !sample->job.active)
         return;
     m->progress.job = sample->job;
     m->progress.has_job = true;

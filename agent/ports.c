@@ -36,6 +36,7 @@ static int port_from_vif(const struct vif *vif, const char *instance_uuid, struc
     port->tap = text_dup(vif->devname);
     port->mtu = vif->mtu;
     port->create_tap = vif->ovs_create_tap;
+    /* as the domain's XML has it: source_start.c's interface_from_vif() */
     port->plugged_by_libvirt = ovs && !vif->delegate_create && !vif->ovs_create_tap;
     *out = port;
     return 0;

@@ -77,7 +77,7 @@ static int read_objects(struct migration *m, struct json_object *o, struct err *
         return -1;
     if (guest && virt_guest_from_json(guest, &m->guest, e) < 0)
         return -1;
-    if (!m->context || (m->role == MIGRATION_SOURCE && (!m->record || !m->data)))
+    if (!m->context || !m->data || (m->role == MIGRATION_SOURCE && !m->record))
         return err_set(e, ERR_JOURNAL, "the journal record of migration %s is not whole", m->uuid);
     return 0;
 }

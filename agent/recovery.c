@@ -13,7 +13,7 @@
 
 LOG_MODULE(recovery);
 
-enum { ASK_PERIOD_US = 5000000, ASK_TIMEOUT_US = 10000000 };
+enum { ASK_PERIOD_US = 5000000, ASK_PERIOD_MAX_US = 60000000, ASK_TIMEOUT_US = 10000000 };
 
 struct load {
     struct agent *agent;
@@ -61,7 +61,6 @@ static void resume_source(struct migration *m)
         source_clean(m);
         return;
     case MACHINE_SOURCE_ROLLING_BACK:
-        m->destination_prepared = true;
         source_roll_back(m);
         return;
     case MACHINE_SOURCE_PARKED:
@@ -77,18 +76,32 @@ static void resume_source(struct migration *m)
 
 static void ask_source(void *aux);
 
-static void ask_source_later(struct migration *m)
+void recovery_watch(struct migration *m, int64_t delay_us)
 {
     if (!m->wait_timer)
         m->wait_timer = loop_timer_new(m->agent->loop, "ask the source", ask_source, m);
-    loop_timer_arm(m->wait_timer, ASK_PERIOD_US);
+    loop_timer_arm(m->wait_timer, delay_us);
 }
 
-/* The source's word on a migration: is it over without a move? */
-static bool is_over(const char *status)
+/* A source that cannot answer (Python, or away for long) is asked less and less often. */
+static void ask_source_later(struct migration *m)
 {
-    return text_equal(status, "failed") || text_equal(status, "cancelled") ||
-           text_equal(status, "error");
+    int64_t period_us = ASK_PERIOD_US * (int64_t)(1 + m->confirm_attempts);
+
+    m->confirm_attempts++;
+    recovery_watch(m, period_us < ASK_PERIOD_MAX_US ? period_us : ASK_PERIOD_MAX_US);
+}
+
+/*
+ * The source's word on a migration: is it over without a move? Not its status: one that is parked has the
+ * status "error" too, and there nobody knows where the guest is.
+ */
+static bool is_over(struct json_object *account)
+{
+    const char *phase = json_get_string(account, "phase", "");
+
+    return text_equal(phase, "failed") || text_equal(phase, "cancelled") ||
+           text_equal(phase, "error");
 }
 
 static bool still_prepared(const struct migration *m)
@@ -96,26 +109,85 @@ static bool still_prepared(const struct migration *m)
     return m->state == MACHINE_DESTINATION_PREPARED || m->state == MACHINE_DESTINATION_HERE;
 }
 
+static void take_back(struct migration *m, const char *what)
+{
+    struct err e = ERR_INIT;
+
+    err_set(&e, ERR_MIGRATION, "%s says that the migration is over (%s)", m->source_host, what);
+    migration_fail(m, &e);
+    /* takes back only what no running domain uses */
+    machine_event(m, MACHINE_EVENT_ROLLBACK);
+}
+
+/* The source knows nothing of it (any more): what is here decides. */
+struct look {
+    struct virt *virt;
+    char *uuid;
+    enum virt_state state;
+};
+
+static void look_release(struct migration_job *job)
+{
+    struct look *look = job->aux;
+
+    free(look->uuid);
+    free(look);
+}
+
+static int look_run(struct migration_job *job, struct err *e)
+{
+    struct look *look = job->aux;
+
+    return virt_guest_state(look->virt, look->uuid, &look->state, e);
+}
+
+static void looked(struct migration_job *job)
+{
+    struct migration *m = job->migration;
+    const struct look *look = job->aux;
+
+    if (!still_prepared(m))
+        return;
+    if (job->result == 0 && look->state == VIRT_STATE_NONE) {
+        take_back(m, "not known there");
+    } else if (job->result == 0 && look->state == VIRT_STATE_RUNNING) {
+        machine_event(m, MACHINE_EVENT_POST);
+    } else {
+        log_error("migration %s: %s knows nothing of it, and instance %s is %s here; nothing is "
+                  "done, look at both hosts",
+                  m->uuid, m->source_host, m->instance_uuid,
+                  job->result < 0 ? job->e.text : virt_state_name(look->state));
+        ask_source_later(m);
+    }
+}
+
+static void look_here(struct migration *m)
+{
+    struct look *look = NEW(struct look);
+    struct migration_job job = {.name = "look at the guest",
+                                .run = look_run,
+                                .done = looked,
+                                .release = look_release,
+                                .aux = look};
+
+    look->virt = m->agent->virt;
+    look->uuid = text_dup(m->instance_uuid);
+    migration_submit(m, &job, false, false);
+}
+
 static void source_told(void *aux, struct json_object *result, const struct err *failure)
 {
     struct migration *m = aux;
-    const char *status = json_get_string(result, "status", "");
-    struct err e = ERR_INIT;
 
-    if (!still_prepared(m) || (failure && failure->code == ERR_CANCELLED)) {
-        migration_unref(m);
-        return;
-    }
-    if ((failure && failure->code == ERR_NO_MIGRATION) || (!failure && is_over(status))) {
-        err_set(&e, ERR_MIGRATION, "%s says that the migration is over (%s)", m->source_host,
-                failure ? "not known there" : status);
-        migration_fail(m, &e);
-        /* takes back only what no running domain uses */
-        machine_event(m, MACHINE_EVENT_ROLLBACK);
-    } else if (!failure && text_equal(status, "completed")) {
-        machine_event(m, MACHINE_EVENT_POST);
-    } else {
-        ask_source_later(m);
+    if (still_prepared(m) && !m->agent->closing) {
+        if (failure && failure->code == ERR_NO_MIGRATION)
+            look_here(m);
+        else if (!failure && is_over(result))
+            take_back(m, json_get_string(result, "phase", ""));
+        else if (!failure && text_equal(json_get_string(result, "phase", ""), "completed"))
+            machine_event(m, MACHINE_EVENT_POST);
+        else
+            ask_source_later(m);
     }
     migration_unref(m);
 }
@@ -145,7 +217,7 @@ static void resume_destination(struct migration *m)
     switch (m->state) {
     case MACHINE_DESTINATION_ACCEPTED:
     case MACHINE_DESTINATION_PREPARING:
-    case MACHINE_DESTINATION_ROLLING_BACK:
+    case MACHINE_DESTINATION_ROLLING_BACK: /* whether a guest may have come is in the record */
         err_set(&e, ERR_MIGRATION, "the agent of %s was restarted while it prepared",
                 m->destination_host);
         migration_fail(m, &e);
@@ -156,6 +228,7 @@ static void resume_destination(struct migration *m)
     case MACHINE_DESTINATION_HERE:
     case MACHINE_DESTINATION_SETTLING:
         m->state = MACHINE_DESTINATION_PREPARED;
+        m->destination_prepared = true;
         destination_rearm(m);
         ask_source(m);
         return;
@@ -216,6 +289,7 @@ static void load_done(void *aux, enum work_end end)
     if (load->parked > 0)
         log_error("%zu journal record(s) cannot be read and are parked", load->parked);
     load->agent->recovered = true;
+    agent_rpc_release(load->agent);
 }
 
 static void load_release(void *aux)

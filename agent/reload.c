@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Reading the configuration again: parsed and validated as a whole, then swapped, or nothing changes. */
-#include "agent/agent.h"
+#include "agent/migration.h"
 
 #include "conf/load.h"
 #include "lib/json.h"
@@ -43,6 +43,7 @@ int agent_reload(struct agent *agent, struct json_object **report, struct err *e
     log_set_level(NULL, conf_bool(merged, CONF_DEFAULT_debug) ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
     conf_unref(agent->conf);
     agent->conf = merged;
+    source_next(agent); /* there may be more places now */
     struct json_object *o = json_object_new_object();
     json_add(o, "changed", names_of(changed));
     json_add(o, "needs_restart", names_of(restart));

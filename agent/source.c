@@ -21,18 +21,6 @@ LOG_MODULE(source);
 
 /* ---- taking it on ---- */
 
-/* A cast cannot be answered: what refuses it goes to Nova's record and to the log. */
-static void refuse_cast(struct agent *agent, struct rpc_request *request,
-                        struct migration_record *record, const struct err *e)
-{
-    struct json_object *context = rpc_request_context(request);
-
-    migration_record_set_status(record, "error");
-    cloud_migration_save(agent->cloud, context, record, "source", NULL, NULL, NULL);
-    cloud_fault(agent->cloud, context, migration_record_instance_uuid(record), e);
-    rpc_fail(request, e);
-}
-
 static int check_request(struct agent *agent, const struct instance *instance, const char *dest,
                          struct err *e)
 {
@@ -44,9 +32,12 @@ static int check_request(struct agent *agent, const struct instance *instance, c
         return err_set(e, ERR_PRECHECK,
                        "instance %s is on %s already: destination and source are the same",
                        instance_uuid(instance), dest);
-    if (migration_find_instance(agent, MIGRATION_SOURCE, instance_uuid(instance)))
-        return err_set(e, ERR_INSTANCE_STATE, "instance %s is being migrated already",
-                       instance_uuid(instance));
+    const struct migration *other =
+        migration_find_instance(agent, MIGRATION_SOURCE, instance_uuid(instance));
+    if (other)
+        return err_set(e, ERR_INSTANCE_STATE, "instance %s: migration %s is %s on %s already",
+                       instance_uuid(instance), other->uuid, machine_state_text(other->state),
+                       agent->host);
     return 0;
 }
 
@@ -81,8 +72,20 @@ static struct migration *make_migration(struct agent *agent, struct rpc_request 
     m->block_migration =
         block ? json_object_get_boolean(block) : migrate_data_block_migration(data);
     settings_for_instance(agent->conf, instance, &m->settings);
-    m->request = request;
+    /* Nova sets it only after pre_live_migration; given at once, the other side has its fence */
+    migrate_data_set_migration(data, migration_record_to_json(record));
     return m;
+}
+
+/* A cast cannot be answered: what refuses it goes to Nova's record, to the account and to the log. */
+static void refuse_cast(struct migration *m, struct rpc_request *request, const struct err *e)
+{
+    migration_fail(m, e);
+    m->state = MACHINE_SOURCE_ERROR;
+    cloud_fault(m->agent->cloud, m->context, m->instance_uuid, e);
+    migration_set_status(m, "error");
+    rpc_fail(request, e);
+    migration_forget(m);
 }
 
 void source_accept(struct agent *agent, struct rpc_request *request)
@@ -107,20 +110,32 @@ void source_accept(struct agent *agent, struct rpc_request *request)
         rpc_request_free(request);
         return;
     }
-    if (check_request(agent, instance, dest, &e) < 0) {
-        refuse_cast(agent, request, record, &e);
-        return;
-    }
+    int allowed = check_request(agent, instance, dest, &e);
     struct migration *m =
         make_migration(agent, request, instance, STEAL(record), STEAL(data), dest);
+    if (allowed < 0) {
+        refuse_cast(m, request, &e);
+        return;
+    }
+    m->request = request;
     struct migration_job job = {.name = "journal", .done = accepted};
     migration_submit(m, &job, false, true);
 }
 
+static void refusal_ended(struct migration_job *job)
+{
+    if (job->result < 0)
+        log_err(LOG_LEVEL_ERROR, &job->e, "migration %s: its journal record may be left",
+                job->uuid);
+    migration_forget(job->migration);
+}
+
+/* The record may be on the disk although writing it failed: it must not run after a restart. */
 void source_refuse(struct migration *m)
 {
+    cloud_fault(m->agent->cloud, m->context, m->instance_uuid, &m->failure);
     migration_set_status(m, "error");
-    migration_forget(m);
+    migration_remove_record(m, refusal_ended);
 }
 
 /* ---- a place ---- */
@@ -138,7 +153,7 @@ static struct migration *oldest_queued(struct agent *agent)
     struct migration *oldest = NULL;
 
     for (struct migration *m = agent->migrations; m; m = m->next)
-        if (m->state == MACHINE_SOURCE_QUEUED)
+        if (m->state == MACHINE_SOURCE_QUEUED && (!oldest || m->created_us <= oldest->created_us))
             oldest = m;
     return oldest;
 }
@@ -210,6 +225,10 @@ static void prepared(void *aux, struct json_object *result, const struct err *fa
     struct err e = ERR_INIT;
     struct migrate_data *data = NULL;
 
+    if (m->agent->closing) { /* the next start takes it up */
+        migration_unref(m);
+        return;
+    }
     if (!failure && migrate_data_from_json(result, &data, &e) < 0)
         failure = &e;
     if (failure) {
@@ -260,8 +279,6 @@ static void call_destination(struct migration *m)
         .monitor_us = conf_int(agent->conf, CONF_DEFAULT_rpc_response_timeout) * USEC_PER_SEC,
     };
 
-    /* Nova sets it only after this call; we give it at once, so that the other side has its fence. */
-    migrate_data_set_migration(m->data, migration_record_to_json(m->record));
     json_object_put(m->ports_awaited);
     m->ports_awaited = ports_to_await(m);
     source_uris(agent->conf, agent->host,
@@ -290,6 +307,8 @@ static void looked(struct migration_job *job)
     m->guest = STEAL(look->guest);
     m->disk_info = STEAL(look->disk_info);
     m->initially_paused = m->guest->state == VIRT_STATE_PAUSED;
+    /* the destination takes a paused guest as arrived only if it was paused here */
+    instance_set_power_state(m->instance, virt_state_nova(m->guest->state));
     free(m->instance_name);
     m->instance_name = text_dup(m->guest->name);
     call_destination(m);

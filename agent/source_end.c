@@ -6,6 +6,7 @@
  */
 #include "agent/source.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "lib/clock.h"
@@ -20,10 +21,18 @@ enum {
     OBSERVE_PERIOD_US = 1000000,
     CONFIRM_ATTEMPTS = 20,
     CONFIRM_PAUSE_US = 3000000,
+    LINGER_US = 2500000, /* net_announce() repeats for so long */
     ROLLBACK_CAST_S = 600,
 };
 
 /* ---- the outcome ---- */
+
+static void not_moved(struct migration *m, enum machine_state final, const struct err *e)
+{
+    m->final_state = final;
+    migration_fail(m, e);
+    machine_event(m, MACHINE_EVENT_NOT_MOVED);
+}
 
 void source_outcome(struct migration *m, enum virt_outcome outcome, const struct err *e)
 {
@@ -40,14 +49,12 @@ void source_outcome(struct migration *m, enum virt_outcome outcome, const struct
         machine_event(m, MACHINE_EVENT_UNKNOWN);
         return;
     case VIRT_OUTCOME_CANCELLED:
-        m->final_state = MACHINE_SOURCE_CANCELLED;
-        break;
+        not_moved(m, MACHINE_SOURCE_CANCELLED, e);
+        return;
     case VIRT_OUTCOME_FAILED:
-        m->final_state = MACHINE_SOURCE_FAILED;
-        break;
+        not_moved(m, MACHINE_SOURCE_FAILED, e);
+        return;
     }
-    migration_fail(m, e);
-    machine_event(m, MACHINE_EVENT_NOT_MOVED);
 }
 
 /* ---- observing ---- */
@@ -103,7 +110,8 @@ static void looked_again(struct migration_job *job)
                 "the migration ended while libvirt or this agent was away; "
                 "the guest runs on %s",
                 m->source_host);
-        source_outcome(m, m->abort_requested ? VIRT_OUTCOME_CANCELLED : VIRT_OUTCOME_FAILED, &e);
+        log_err(LOG_LEVEL_WARNING, &e, "migration %s to %s", m->uuid, m->destination_host);
+        not_moved(m, m->abort_requested ? MACHINE_SOURCE_CANCELLED : MACHINE_SOURCE_FAILED, &e);
         return;
     default:
         machine_event(m, MACHINE_EVENT_AMBIGUOUS);
@@ -158,18 +166,22 @@ static void answered(void *aux, struct json_object *result, const struct err *fa
     struct migration *m = aux;
 
     (void)result; /* None */
+    if (m->agent->closing) {
+        migration_unref(m);
+        return;
+    }
     if (!failure) {
         machine_event(m, MACHINE_EVENT_CONFIRMED);
     } else if (failure->code == ERR_INSTANCE_STATE || failure->code == ERR_NO_INSTANCE) {
         migration_fail(m, failure);
         machine_event(m, MACHINE_EVENT_DENIED);
-    } else if (failure->code != ERR_CANCELLED && ++m->confirm_attempts < CONFIRM_ATTEMPTS) {
+    } else if (++m->confirm_attempts < CONFIRM_ATTEMPTS) {
         log_err(LOG_LEVEL_WARNING, failure, "migration %s: %s has not confirmed yet", m->uuid,
                 m->destination_host);
         loop_timer_free(m->wait_timer);
         m->wait_timer = loop_timer_new(m->agent->loop, "ask again", ask_again, m);
         loop_timer_arm(m->wait_timer, CONFIRM_PAUSE_US);
-    } else if (failure->code != ERR_CANCELLED) {
+    } else {
         migration_fail(m, failure);
         machine_event(m, MACHINE_EVENT_UNCONFIRMED);
     }
@@ -325,6 +337,7 @@ struct back {
     struct virt *virt;
     char *uuid;
     bool resume;
+    enum virt_state state; /* at the end */
 };
 
 static void back_release(struct migration_job *job)
@@ -338,13 +351,15 @@ static void back_release(struct migration_job *job)
 static int back_run(struct migration_job *job, struct err *e)
 {
     struct back *back = job->aux;
-    enum virt_state state = VIRT_STATE_NONE;
 
-    if (!back->resume)
+    if (virt_guest_state(back->virt, back->uuid, &back->state, back->resume ? e : NULL) < 0)
+        return back->resume ? -1 : 0;
+    if (!back->resume || back->state != VIRT_STATE_PAUSED)
         return 0;
-    if (virt_guest_state(back->virt, back->uuid, &state, e) < 0)
+    if (virt_guest_resume(back->virt, back->uuid, e) < 0)
         return -1;
-    return state == VIRT_STATE_PAUSED ? virt_guest_resume(back->virt, back->uuid, e) : 0;
+    back->state = VIRT_STATE_RUNNING;
+    return 0;
 }
 
 static void told_destination(void *aux, struct json_object *result, const struct err *failure)
@@ -352,11 +367,13 @@ static void told_destination(void *aux, struct json_object *result, const struct
     struct migration *m = aux;
 
     (void)result;
-    if (failure)
-        log_err(LOG_LEVEL_WARNING, failure,
-                "migration %s: %s could not be told to take back; it will ask when it is up",
-                m->uuid, m->destination_host);
-    machine_event(m, MACHINE_EVENT_ROLLED_BACK);
+    if (!m->agent->closing) {
+        if (failure)
+            log_err(LOG_LEVEL_WARNING, failure,
+                    "migration %s: %s could not be told to take back; it will ask when it is up",
+                    m->uuid, m->destination_host);
+        machine_event(m, MACHINE_EVENT_ROLLED_BACK);
+    }
     migration_unref(m);
 }
 
@@ -368,6 +385,8 @@ static void tell_destination(struct migration *m)
     bool own_disks = !migrate_data_is_shared_instance_path(m->data) &&
                      !migrate_data_is_shared_block_storage(m->data);
 
+    if (!migrate_data_migration_uuid(m->data)) /* a destination that did not give it back */
+        migrate_data_set_migration(m->data, migration_record_to_json(m->record));
     json_add(args, "instance", instance_to_json(m->instance));
     json_add(args, "destroy_disks", json_object_new_boolean(own_disks));
     json_add(args, "migrate_data", migrate_data_to_json(m->data));
@@ -378,6 +397,7 @@ static void tell_destination(struct migration *m)
 static void back_done(struct migration_job *job)
 {
     struct migration *m = job->migration;
+    const struct back *back = job->aux;
 
     if (job->result < 0) {
         migration_fail(m, &job->e);
@@ -386,6 +406,9 @@ static void back_done(struct migration_job *job)
         machine_event(m, MACHINE_EVENT_ROLLBACK_FAILED);
         return;
     }
+    /* libvirt's event may come later than its answer, or never */
+    if (back->state == VIRT_STATE_RUNNING)
+        source_reverted(m, clock_monotonic_us());
     if (m->destination_prepared)
         tell_destination(m);
     else
@@ -409,7 +432,8 @@ void source_roll_back(struct migration *m)
                                 .run = back_run,
                                 .done = back_done,
                                 .release = back_release,
-                                .aux = back};
+                                .aux = back,
+                                .goes_on_without_record = true};
 
     monitor_stop(m);
     loop_timer_free(m->wait_timer);
@@ -454,14 +478,20 @@ static void log_end(const struct migration *m)
 {
     const struct migration_progress *p = &m->progress;
 
+    if (m->state == MACHINE_SOURCE_COMPLETED && p->started_us == 0) {
+        log_info("migration %s of %s to %s completed, partly while this agent was away", m->uuid,
+                 m->instance_name ? m->instance_name : m->instance_uuid, m->destination_host);
+        return;
+    }
     if (m->state == MACHINE_SOURCE_COMPLETED) {
-        char rate[32];
+        char rate[32], pause[32] = "not measured";
         text_bytes((double)p->average_throughput, rate, sizeof(rate));
-        log_info("migration %s of %s to %s completed: %.3f s in all, %s/s on average, "
-                 "pause %lld ms",
+        if (p->downtime_ms >= 0)
+            snprintf(pause, sizeof(pause), "%lld ms", (long long)p->downtime_ms);
+        log_info("migration %s of %s to %s completed: %.3f s in all, %s/s on average, pause %s",
                  m->uuid, m->instance_name ? m->instance_name : m->instance_uuid,
                  m->destination_host, (double)(p->ended_us - p->started_us) / USEC_PER_SEC, rate,
-                 (long long)p->downtime_ms);
+                 pause);
         return;
     }
     log_warning("migration %s of %s to %s ended as %s: %s; the guest stays on %s", m->uuid,
@@ -478,25 +508,38 @@ static enum metric end_metric(enum machine_state state)
                                              : METRIC_MIGRATIONS_FAILED;
 }
 
-static int forget_run(struct migration_job *job, struct err *e)
+static void linger_over(void *aux)
 {
-    return journal_remove(job->journal, job->uuid, job->role, e);
+    migration_forget(aux);
 }
 
+/* A network that is being turned back is told of for a moment yet. */
 static void forgotten(struct migration_job *job)
 {
+    struct migration *m = job->migration;
+
     if (job->result < 0)
         log_err(LOG_LEVEL_ERROR, &job->e, "migration %s: its journal record stays", job->uuid);
-    migration_forget(job->migration);
+    if (!m->armed) {
+        migration_forget(m);
+        return;
+    }
+    loop_timer_free(m->wait_timer);
+    m->wait_timer = loop_timer_new(m->agent->loop, "linger", linger_over, m);
+    loop_timer_arm(m->wait_timer, LINGER_US);
 }
 
 void source_end(struct migration *m)
 {
     struct agent *agent = m->agent;
-    struct migration_job job = {.name = "forget", .run = forget_run, .done = forgotten};
     bool completed = m->state == MACHINE_SOURCE_COMPLETED;
 
     metric_inc(end_metric(m->state));
+    if (completed && err_is_set(&m->failure)) { /* what looked like one on the way was none */
+        free(m->message);
+        m->message = NULL;
+        m->failure = ERR_INIT;
+    }
     log_end(m);
     if (completed)
         cloud_allocations_drop(agent->cloud, m->context, m->record, reverted, migration_ref(m));
@@ -504,10 +547,12 @@ void source_end(struct migration *m)
                        completed || m->state == MACHINE_SOURCE_CANCELLED ? NULL : &m->failure);
     /* Nova's words for the ends are our states' texts */
     migration_set_status(m, machine_state_text(m->state));
-    net_disarm(m->armed);
-    m->armed = NULL;
+    if (completed || m->progress.resumed_us == 0) {
+        net_disarm(m->armed);
+        m->armed = NULL;
+    }
     source_give_up_place(m);
-    migration_submit(m, &job, false, false);
+    migration_remove_record(m, forgotten);
 }
 
 static void parked(struct migration_job *job)

@@ -77,7 +77,7 @@ static size_t array_length(struct json_object *array)
 /*
  * How the domain names a port: a bridge's port goes by <interface type='bridge'>; a delegated Open
  * vSwitch port is made before the tap exists and is plain ethernet (libvirt then runs no ovs-vsctl in
- * the pause); an Open vSwitch port that libvirt plugs has a virtualport.
+ * the pause); an Open vSwitch port that libvirt plugs has a virtualport (ports.c says the same to net).
  */
 static void interface_from_vif(const struct vif *vif, struct virt_interface *out)
 {
