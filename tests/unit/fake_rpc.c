@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/unit/fake_rpc.h"
+
+#include "lib/json.h"
+#include "lib/text.h"
+#include "lib/vector.h"
+#include "rpc/methods.h"
+#include "tests/unit/unit.h"
+
+struct rpc_request {
+    struct fake_asked *asked;
+    enum rpc_method_id method;
+    struct json_object *args, *context;
+};
+
+DEFINE_VECTOR(calls, struct fake_call *)
+DEFINE_VECTOR(answers, struct fake_asked *)
+
+struct rpc {
+    struct calls calls;
+    struct answers answers;
+    void (*watch)(void *aux, const struct fake_call *call);
+    void *watch_aux;
+};
+
+struct rpc *fake_rpc_new(void)
+{
+    return NEW(struct rpc);
+}
+
+static void end_call(struct fake_call *call, struct json_object *result, const struct err *failure)
+{
+    UNIT_TRUE(!call->ended);
+    call->ended = true;
+    if (call->done)
+        call->done(call->aux, result, failure);
+    json_object_put(result);
+}
+
+void fake_rpc_free(struct rpc *rpc)
+{
+    for (size_t i = 0; i < rpc->calls.length; i++) {
+        struct fake_call *call = rpc->calls.items[i];
+        if (!call->ended)
+            fake_rpc_fail(call, ERR_CANCELLED, "the agent stops");
+        json_object_put(call->args);
+        json_object_put(call->context);
+        free(call->topic);
+        free(call->server);
+        free(call);
+    }
+    for (size_t i = 0; i < rpc->answers.length; i++) {
+        json_object_put(rpc->answers.items[i]->result);
+        free(rpc->answers.items[i]);
+    }
+    free(rpc->calls.items);
+    free(rpc->answers.items);
+    free(rpc);
+}
+
+/* ---- client ---- */
+
+struct fake_call *fake_rpc_waiting(struct rpc *rpc, enum rpc_method_id method)
+{
+    for (size_t i = 0; i < rpc->calls.length; i++)
+        if (rpc->calls.items[i]->method == method && !rpc->calls.items[i]->ended)
+            return rpc->calls.items[i];
+    return NULL;
+}
+
+struct fake_call *fake_rpc_last(struct rpc *rpc, enum rpc_method_id method)
+{
+    for (size_t i = rpc->calls.length; i-- > 0;)
+        if (rpc->calls.items[i]->method == method)
+            return rpc->calls.items[i];
+    return NULL;
+}
+
+unsigned fake_rpc_count(struct rpc *rpc, enum rpc_method_id method)
+{
+    unsigned n = 0;
+
+    for (size_t i = 0; i < rpc->calls.length; i++)
+        n += rpc->calls.items[i]->method == method;
+    return n;
+}
+
+void fake_rpc_answer(struct fake_call *call, struct json_object *result)
+{
+    if (!UNIT_TRUE(call != NULL)) {
+        json_object_put(result);
+        return;
+    }
+    end_call(call, result, NULL);
+}
+
+void fake_rpc_fail(struct fake_call *call, enum err_code code, const char *text)
+{
+    struct err e = ERR_INIT;
+
+    if (!UNIT_TRUE(call != NULL))
+        return;
+    err_set(&e, code, "%s", text);
+    end_call(call, NULL, &e);
+}
+
+void fake_rpc_watch(struct rpc *rpc, void (*fn)(void *aux, const struct fake_call *call), void *aux)
+{
+    rpc->watch = fn;
+    rpc->watch_aux = aux;
+}
+
+static void send_one(struct rpc *rpc, bool cast, const struct rpc_target *target,
+                     enum rpc_method_id method, struct json_object *args,
+                     struct json_object *context, const struct rpc_options *options,
+                     rpc_reply_fn done, void *aux)
+{
+    struct fake_call *call = NEW(struct fake_call);
+
+    call->method = method;
+    call->cast = cast;
+    call->topic = text_dup(target->topic);
+    call->server = text_dup(target->server);
+    call->args = json_copy(args); /* as it is on the wire now */
+    call->context = json_object_get(context);
+    call->options = options ? *options : (struct rpc_options){0};
+    call->done = done;
+    call->aux = aux;
+    json_object_put(args);
+    UNIT_OK(methods_check_args(method_by_id(method), 6, call->args, &unit_err));
+    *calls_add(&rpc->calls) = call;
+    if (rpc->watch)
+        rpc->watch(rpc->watch_aux, call);
+}
+
+struct rpc_call *rpc_call(struct rpc *rpc, const struct rpc_target *target,
+                          enum rpc_method_id method, struct json_object *args,
+                          struct json_object *context, const struct rpc_options *options,
+                          rpc_reply_fn done, void *aux)
+{
+    send_one(rpc, false, target, method, args, context, options, done, aux);
+    return NULL;
+}
+
+void rpc_cast(struct rpc *rpc, const struct rpc_target *target, enum rpc_method_id method,
+              struct json_object *args, struct json_object *context,
+              const struct rpc_options *options, rpc_reply_fn done, void *aux)
+{
+    send_one(rpc, true, target, method, args, context, options, done, aux);
+}
+
+const char *rpc_failure_raw(const struct rpc *rpc)
+{
+    (void)rpc;
+    return NULL;
+}
+
+bool rpc_is_up(const struct rpc *rpc)
+{
+    return rpc != NULL;
+}
+
+struct json_object *rpc_status(struct rpc *rpc)
+{
+    (void)rpc;
+    return json_object_new_object();
+}
+
+/* ---- server ---- */
+
+struct fake_asked *fake_rpc_ask(struct rpc *rpc, rpc_handler handler, void *aux,
+                                enum rpc_method_id method, struct json_object *args,
+                                struct json_object *context)
+{
+    struct rpc_request *request = NEW(struct rpc_request);
+
+    request->asked = NEW(struct fake_asked);
+    request->method = method;
+    request->args = args;
+    request->context = context ? context : rpc_context_admin();
+    *answers_add(&rpc->answers) = request->asked;
+    UNIT_OK(methods_check_args(method_by_id(method), 6, args, &unit_err));
+    struct fake_asked *asked = request->asked;
+    handler(aux, request);
+    return asked;
+}
+
+static void end_request(struct rpc_request *request, enum fake_end end)
+{
+    UNIT_EQ(request->asked->end, FAKE_OPEN);
+    request->asked->end = end;
+    request->asked->accepted = true;
+    json_object_put(request->args);
+    json_object_put(request->context);
+    free(request);
+}
+
+enum rpc_method_id rpc_request_method(const struct rpc_request *request)
+{
+    return request->method;
+}
+
+enum rpc_kind rpc_request_kind(const struct rpc_request *request)
+{
+    return method_by_id(request->method)->kind;
+}
+
+struct json_object *rpc_request_arg(const struct rpc_request *request, const char *name)
+{
+    return json_get(request->args, name);
+}
+
+struct json_object *rpc_request_context(const struct rpc_request *request)
+{
+    return request->context;
+}
+
+const char *rpc_request_id(const struct rpc_request *request)
+{
+    return json_get_string(request->context, "request_id", "");
+}
+
+void rpc_request_accept(struct rpc_request *request)
+{
+    request->asked->accepted = true;
+}
+
+void rpc_reply(struct rpc_request *request, struct json_object *result)
+{
+    request->asked->result = json_copy(result);
+    json_object_put(result);
+    end_request(request, FAKE_REPLIED);
+}
+
+void rpc_fail(struct rpc_request *request, const struct err *e)
+{
+    request->asked->e = *e;
+    end_request(request, FAKE_FAILED);
+}
+
+void rpc_fail_raw(struct rpc_request *request, const char *failure)
+{
+    err_set(&request->asked->e, ERR_REMOTE, "%s", failure);
+    end_request(request, FAKE_FAILED);
+}
+
+void rpc_request_free(struct rpc_request *request)
+{
+    if (request)
+        end_request(request, FAKE_FREED);
+}

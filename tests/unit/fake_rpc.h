@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * RPC in memory, linked in place of rpc/rpc.c, server.c and client.c: the test plays every peer. Calls and
+ * casts are kept until the test ends them; requests are made by the test, and how they ended is kept for
+ * it. Arguments are checked against the method table on both ways, as the real ones do. One rpc a program.
+ */
+#pragma once
+
+#include <json-c/json_object.h>
+
+#include "rpc/rpc.h"
+
+struct rpc *fake_rpc_new(void);
+void fake_rpc_free(struct rpc *rpc);
+
+/* --- what the agent asks of others --- */
+
+struct fake_call {
+    enum rpc_method_id method;
+    bool cast;
+    char *topic, *server;
+    struct json_object *args, *context;
+    struct rpc_options options;
+    bool ended; /* told */
+    rpc_reply_fn done;
+    void *aux;
+};
+/* The oldest one of a method that waits for its end; NULL. */
+struct fake_call *fake_rpc_waiting(struct rpc *rpc, enum rpc_method_id method);
+/* The newest one, ended or not; NULL. How many there were. */
+struct fake_call *fake_rpc_last(struct rpc *rpc, enum rpc_method_id method);
+unsigned fake_rpc_count(struct rpc *rpc, enum rpc_method_id method);
+/* Ends it; result is consumed. For a cast: the broker has it. */
+void fake_rpc_answer(struct fake_call *call, struct json_object *result);
+void fake_rpc_fail(struct fake_call *call, enum err_code code, const char *text);
+/* Called at each call and cast, before anything else. */
+void fake_rpc_watch(struct rpc *rpc, void (*fn)(void *aux, const struct fake_call *call),
+                    void *aux);
+
+/* --- what others ask of the agent --- */
+
+enum fake_end { FAKE_OPEN, FAKE_REPLIED, FAKE_FAILED, FAKE_FREED };
+struct fake_asked {
+    enum fake_end end;
+    bool accepted; /* acknowledged */
+    struct json_object *result;
+    struct err e;
+};
+/* Hands a request to the handler; args and context are consumed (context NULL = an admin's). The answer
+ * stays readable until the rpc is freed. */
+struct fake_asked *fake_rpc_ask(struct rpc *rpc, rpc_handler handler, void *aux,
+                                enum rpc_method_id method, struct json_object *args,
+                                struct json_object *context);

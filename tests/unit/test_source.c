@@ -1,0 +1,1312 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The source's side of a migration, from the request to the end. */
+#include "tests/unit/agent_world.h"
+
+#include "lib/clock.h"
+#include "lib/fault.h"
+#include "lib/json.h"
+
+static struct world *w;
+
+static void open_world(void)
+{
+    w = world_open(NULL);
+}
+
+static void close_world(void)
+{
+    world_close(w);
+    w = NULL;
+}
+UNIT_FIXTURE(open_world, close_world)
+
+static void reopen(const struct world_options *options)
+{
+    world_close(w);
+    w = world_open(options);
+}
+
+/* ---- shorthand ---- */
+
+static struct migration *source(void)
+{
+    return world_migration(w, MIGRATION_SOURCE);
+}
+
+static const char *state(void)
+{
+    return source() ? machine_state_name(source()->state) : "-";
+}
+
+static struct fake_call *waits(enum rpc_method_id method)
+{
+    return fake_rpc_waiting(w->agent.rpc, method);
+}
+
+static unsigned asked(enum rpc_method_id method)
+{
+    return fake_rpc_count(w->agent.rpc, method);
+}
+
+static unsigned did(const char *op)
+{
+    return virt_fake_count(w->agent.virt, op);
+}
+
+static void start(void)
+{
+    world_add_guest(w, VIRT_STATE_RUNNING);
+    world_begin_source(w);
+    world_run_source(w);
+}
+
+static void finish(enum virt_outcome outcome, const char *text)
+{
+    virt_fake_finish(w->agent.virt, WORLD_INSTANCE, outcome, text);
+    WORLD_UNTIL(w, !source() || source()->state != MACHINE_SOURCE_RUNNING);
+    world_settle(w);
+}
+
+/* The destination confirms or takes back, whatever it is asked for. */
+static void confirm(void)
+{
+    fake_rpc_answer(waits(RPC_METHOD_post_live_migration_at_destination), NULL);
+    world_settle(w);
+}
+
+static void take_back(void)
+{
+    fake_rpc_answer(waits(RPC_METHOD_rollback_live_migration_at_destination), NULL);
+    world_settle(w);
+}
+
+static void words_are(const char *words)
+{
+    _cleanup_(str_freep) char *text = world_words(w, "source");
+
+    UNIT_STR(text, words);
+}
+
+/* Nothing is left of the migration here, and the guest runs. */
+static void ended_here(void)
+{
+    UNIT_STR(world_state(w, WORLD_MIGRATION, "source"), "-");
+    UNIT_TRUE(source() == NULL);
+    UNIT_EQ(w->agent.running_out, 0);
+    UNIT_EQ(virt_fake_state(w->agent.virt, WORLD_INSTANCE), VIRT_STATE_RUNNING);
+}
+
+static void abort_it(void)
+{
+    struct json_object *args = world_args("030"), *o = json_object_new_object();
+
+    json_add(o, "instance", json_object_get(json_get(args, "instance")));
+    json_add_int(o, "migration_id", 1);
+    json_object_put(args);
+    struct fake_asked *a = world_ask(w, RPC_METHOD_live_migration_abort, o);
+    UNIT_EQ(a->end, FAKE_REPLIED);
+    world_settle(w);
+}
+
+static struct fake_asked *force_it(void)
+{
+    struct json_object *args = world_args("030"), *o = json_object_new_object();
+
+    json_add(o, "instance", json_object_get(json_get(args, "instance")));
+    json_object_put(args);
+    struct fake_asked *a = world_ask(w, RPC_METHOD_live_migration_force_complete, o);
+    world_settle(w);
+    return a;
+}
+
+static void event(enum virt_event what)
+{
+    virt_fake_event(w->agent.virt, WORLD_INSTANCE, what);
+    world_settle(w);
+}
+
+#define MIB (INT64_C(1) << 20)
+
+/* A running job with so much memory left of 256 MiB. */
+static struct virt_job job_with(int64_t remaining_mib)
+{
+    return (struct virt_job){.active = true,
+                             .memory_total = 256 * MIB,
+                             .memory_remaining = remaining_mib * MIB,
+                             .memory_processed = (256 - remaining_mib) * MIB,
+                             .memory_bps = 64 * MIB,
+                             .dirty_rate = 8 * MIB,
+                             .iteration = 2,
+                             .downtime_ms = -1};
+}
+
+static void sample_is(struct virt_job job)
+{
+    virt_fake_samples(w->agent.virt, WORLD_INSTANCE, &job, 1);
+}
+
+/* ---- the happy path ---- */
+
+UNIT_TEST(moves, "a guest moves; the words are Nova's, the journal is before each question")
+{
+    world_add_guest(w, VIRT_STATE_RUNNING);
+    struct fake_asked *request = world_begin_source(w);
+    UNIT_EQ(request->end, FAKE_FREED);
+    UNIT_TRUE(world_place(w, "call pre_live_migration os-hostb [SOURCE_PREPARING]") != SIZE_MAX);
+    world_run_source(w);
+    UNIT_STR(world_state(w, WORLD_MIGRATION, "source"), "SOURCE_RUNNING");
+    UNIT_EQ(w->agent.running_out, 1);
+    finish(VIRT_OUTCOME_COMPLETED, NULL);
+    UNIT_TRUE(
+        world_place(w, "bindings activate os-hostb") <
+        world_place(w, "call post_live_migration_at_destination os-hostb [SOURCE_FINISHING]"));
+    confirm();
+    words_are("queued preparing running completed");
+    UNIT_STR(world_state(w, WORLD_MIGRATION, "source"), "-");
+    UNIT_TRUE(source() == NULL);
+    UNIT_EQ(w->agent.running_out, 0);
+    UNIT_EQ(world_count(w, "allocations drop"), 1);
+    UNIT_EQ(world_count(w, "event compute_live_migration done"), 1);
+    UNIT_EQ(asked(RPC_METHOD_rollback_live_migration_at_destination), 0);
+    UNIT_EQ(did("resume"), 0);
+}
+
+UNIT_TEST(libvirt_is_told, "libvirt is told where to, over what, and the destination's interfaces")
+{
+    start();
+    const struct virt_migration *v = virt_fake_migration(w->agent.virt, WORLD_INSTANCE);
+    UNIT_STR(v->destination_uri, "qemu+tcp://198.51.100.12/system");
+    UNIT_STR(v->migrate_uri, "tcp://198.51.100.12");
+    UNIT_HAS(v->destination_xml, WORLD_TAP);
+    UNIT_TRUE(!v->block_migration); /* it has no disk to copy */
+    UNIT_TRUE(!v->post_copy && v->auto_converge);
+}
+
+UNIT_TEST(files_after_word, "files go only after the destination's word is in the journal")
+{
+    world_add_file(w, "disk");
+    start();
+    finish(VIRT_OUTCOME_COMPLETED, NULL);
+    UNIT_TRUE(world_has_file(w, WORLD_INSTANCE "/disk"));
+    UNIT_OK(fault_arm("storage.remove=hang", &unit_err));
+    fake_rpc_answer(waits(RPC_METHOD_post_live_migration_at_destination), NULL);
+    WORLD_UNTIL(w, text_equal(world_state(w, WORLD_MIGRATION, "source"), "SOURCE_CLEANING"));
+    UNIT_TRUE(world_has_file(w, WORLD_INSTANCE "/disk"));
+    fault_disarm_all();
+    world_settle(w);
+    UNIT_TRUE(!world_has_file(w, WORLD_INSTANCE));
+    words_are("queued preparing running completed");
+}
+
+static void run_with_storage(bool block, bool shared_path, bool shared_block)
+{
+    struct json_object *args = world_args("030"), *answer = world_result("063");
+
+    world_add_file(w, "disk");
+    world_add_guest(w, VIRT_STATE_RUNNING);
+    json_add(args, "block_migration", json_object_new_boolean(block));
+    json_add_bool(world_data(answer, NULL), "is_shared_instance_path", shared_path);
+    json_add_bool(world_data(answer, NULL), "is_shared_block_storage", shared_block);
+    world_ask(w, RPC_METHOD_live_migration, args);
+    world_settle(w);
+    fake_rpc_answer(waits(RPC_METHOD_pre_live_migration), answer);
+    world_settle(w);
+    UNIT_TRUE(virt_fake_wait_migrating(w->agent.virt, WORLD_INSTANCE, 5000));
+    finish(VIRT_OUTCOME_COMPLETED, NULL);
+    confirm();
+    words_are("queued preparing running completed");
+    UNIT_TRUE(world_has_file(w, WORLD_INSTANCE "/disk"));
+}
+
+UNIT_TEST(shared_path_stays, "files on a shared instances path are never removed")
+{
+    run_with_storage(true, true, true);
+}
+
+UNIT_TEST(shared_block_stays, "files are not removed when block storage is shared")
+{
+    run_with_storage(true, false, true);
+}
+
+UNIT_TEST(no_block_stays, "files are not removed when no block migration copied them")
+{
+    run_with_storage(false, false, false);
+}
+
+UNIT_TEST(clean_up_fails, "what could not be removed is told, the migration is completed")
+{
+    world_add_file(w, "disk");
+    start();
+    finish(VIRT_OUTCOME_COMPLETED, NULL);
+    UNIT_OK(fault_arm("storage.remove=error", &unit_err));
+    confirm();
+    words_are("queued preparing running completed");
+    UNIT_TRUE(world_logged(w, "something is left on os-hosta"));
+}
+
+UNIT_TEST(still_here, "files stay when the guest runs here although the destination says it came")
+{
+    world_add_file(w, "disk");
+    start();
+    finish(VIRT_OUTCOME_COMPLETED, NULL);
+    world_add_guest(w, VIRT_STATE_RUNNING);
+    confirm();
+    UNIT_TRUE(world_has_file(w, WORLD_INSTANCE "/disk"));
+    UNIT_EQ(did("destroy"), 0);
+    UNIT_TRUE(world_logged(w, "runs here although the destination says that it runs there"));
+}
+
+/* ---- the queue ---- */
+
+static struct json_object *second_args(void)
+{
+    struct json_object *args = world_args("030");
+
+    json_add_string(world_data(args, "migration"), "uuid", WORLD_OTHER);
+    json_add_string(world_data(args, "instance"), "uuid", "22222222-2222-4333-8444-555555555555");
+    return args;
+}
+
+UNIT_TEST(place, "a second migration waits for a place and gets it when the first one ends")
+{
+    start();
+    virt_fake_add(w->agent.virt, "22222222-2222-4333-8444-555555555555", "other", NULL,
+                  VIRT_STATE_RUNNING);
+    world_ask(w, RPC_METHOD_live_migration, second_args());
+    world_settle(w);
+    UNIT_STR(world_state(w, WORLD_OTHER, "source"), "SOURCE_ACCEPTED");
+    UNIT_EQ(asked(RPC_METHOD_pre_live_migration), 1);
+    words_are("queued preparing running queued");
+    finish(VIRT_OUTCOME_FAILED, "the destination went away");
+    UNIT_EQ(asked(RPC_METHOD_pre_live_migration), 1);
+    take_back();
+    UNIT_EQ(asked(RPC_METHOD_pre_live_migration), 2);
+    UNIT_EQ(w->agent.running_out, 1);
+}
+
+UNIT_TEST(place_after_move, "a completed migration gives its place to the next one")
+{
+    start();
+    virt_fake_add(w->agent.virt, "22222222-2222-4333-8444-555555555555", "other", NULL,
+                  VIRT_STATE_RUNNING);
+    world_ask(w, RPC_METHOD_live_migration, second_args());
+    finish(VIRT_OUTCOME_COMPLETED, NULL);
+    confirm();
+    UNIT_EQ(asked(RPC_METHOD_pre_live_migration), 2);
+    UNIT_EQ(w->agent.running_out, 1);
+}
+
+/* ---- requests that are refused or come again ---- */
+
+UNIT_TEST(repeated, "a request that comes again does nothing twice")
+{
+    start();
+    struct fake_asked *again = world_begin_source(w);
+    UNIT_EQ(again->end, FAKE_FREED);
+    UNIT_EQ(asked(RPC_METHOD_pre_live_migration), 1);
+    UNIT_EQ(did("migrate"), 1);
+    words_are("queued preparing running");
+}
+
+UNIT_TEST(busy, "a second migration of an instance is refused, recorded, and hurts nothing")
+{
+    start();
+    struct json_object *args = world_args("030");
+    json_add_string(world_data(args, "migration"), "uuid", WORLD_OTHER);
+    struct fake_asked *other = world_ask(w, RPC_METHOD_live_migration, args);
+    world_settle(w);
+    UNIT_EQ(other->end, FAKE_FAILED);
+    UNIT_HAS(other->e.text, "migration " WORLD_MIGRATION " is running on os-hosta already");
+    words_are("queued preparing running error");
+    UNIT_EQ(world_count(w, "fault instance " WORLD_INSTANCE), 1);
+    UNIT_STR(world_state(w, WORLD_OTHER, "source"), "-");
+    UNIT_STR(state(), "SOURCE_RUNNING");
+}
+
+UNIT_TEST(to_itself, "a migration to this very host is refused")
+{
+    struct json_object *args = world_args("030");
+    json_add_string(args, "dest", "os-hosta");
+    struct fake_asked *a = world_ask(w, RPC_METHOD_live_migration, args);
+    world_settle(w);
+    UNIT_EQ(a->end, FAKE_FAILED);
+    words_are("error");
+    UNIT_HAS(a->e.text, "destination and source are the same");
+}
+
+UNIT_TEST(draining, "an agent that stops takes no migration")
+{
+    w->agent.draining = true;
+    struct fake_asked *a = world_begin_source(w);
+    UNIT_EQ(a->end, FAKE_FAILED);
+    words_are("error");
+}
+
+UNIT_TEST(held, "requests wait until the journal was looked at")
+{
+    world_add_guest(w, VIRT_STATE_RUNNING);
+    w->agent.recovered = false;
+    struct fake_asked *a = world_begin_source(w);
+    UNIT_EQ(a->end, FAKE_OPEN);
+    recovery_start(&w->agent);
+    world_settle(w);
+    UNIT_EQ(a->end, FAKE_FREED);
+    UNIT_EQ(asked(RPC_METHOD_pre_live_migration), 1);
+}
+
+/* ---- the journal fails ---- */
+
+UNIT_TEST(journal_at_first, "without a journal a migration is refused and nothing is left")
+{
+    world_add_guest(w, VIRT_STATE_RUNNING);
+    UNIT_OK(fault_arm("journal.write=error", &unit_err));
+    struct fake_asked *a = world_begin_source(w);
+    UNIT_EQ(a->end, FAKE_FREED);
+    words_are("error");
+    ended_here();
+    UNIT_EQ(world_count(w, "fault "), 1);
+}
+
+UNIT_TEST(journal_half_written, "a record that may be on the disk goes when it was refused")
+{
+    world_add_guest(w, VIRT_STATE_RUNNING);
+    UNIT_OK(fault_arm("journal.written=error", &unit_err));
+    world_begin_source(w);
+    words_are("error");
+    ended_here();
+}
+
+UNIT_TEST(journal_at_prepare, "a journal that fails later takes the migration back, not the guest")
+{
+    world_add_guest(w, VIRT_STATE_RUNNING);
+    UNIT_OK(fault_arm("journal.write=error@2", &unit_err));
+    world_begin_source(w);
+    UNIT_EQ(asked(RPC_METHOD_pre_live_migration), 0);
+    words_are("queued preparing error");
+    ended_here();
+}
+
+UNIT_TEST(journal_at_run, "libvirt is not called when the journal cannot say so")
+{
+    world_add_guest(w, VIRT_STATE_RUNNING);
+    world_begin_source(w);
+    UNIT_OK(fault_arm("journal.write=error", &unit_err)); /* for good: the disk is full */
+    fake_rpc_answer(waits(RPC_METHOD_pre_live_migration), world_result("063"));
+    WORLD_UNTIL(w, waits(RPC_METHOD_rollback_live_migration_at_destination));
+    UNIT_EQ(did("migrate"), 0);
+    take_back();
+    words_are("queued preparing running failed");
+    ended_here();
+}
+
+UNIT_TEST(writers_wait, "two writers of one record run one after the other, in order")
+{
+    reopen(&(struct world_options){.threads = 4});
+    world_add_guest(w, VIRT_STATE_RUNNING);
+    world_ask(w, RPC_METHOD_live_migration, world_args("030"));
+    struct migration *m = source();
+    UNIT_OK(fault_arm("journal.fsync=hang", &unit_err));
+    struct migration_job job = {.name = "second"};
+    migration_submit(m, &job, false, true);
+    UNIT_TRUE(m->writers_waiting != NULL);
+    fault_disarm_all();
+    WORLD_UNTIL(w, !m->writer_runs && waits(RPC_METHOD_pre_live_migration));
+    UNIT_STR(world_state(w, WORLD_MIGRATION, "source"), "SOURCE_PREPARING");
+}
+
+/* ---- before libvirt's call ---- */
+
+UNIT_TEST(guest_away, "a guest that is not here ends in error before the destination is asked")
+{
+    world_begin_source(w);
+    UNIT_EQ(asked(RPC_METHOD_pre_live_migration), 0);
+    UNIT_EQ(asked(RPC_METHOD_rollback_live_migration_at_destination), 0);
+    words_are("queued preparing error");
+    UNIT_TRUE(source() == NULL);
+}
+
+UNIT_TEST(guest_off, "a guest that is shut off is refused with its state")
+{
+    world_add_guest(w, VIRT_STATE_SHUTOFF);
+    world_begin_source(w);
+    words_are("queued preparing error");
+    UNIT_TRUE(world_place(w, "event compute_live_migration failed: instance " WORLD_INSTANCE
+                             " is shutoff") != SIZE_MAX);
+}
+
+static void destination_fails(enum err_code code)
+{
+    world_add_guest(w, VIRT_STATE_RUNNING);
+    world_begin_source(w);
+    fake_rpc_fail(waits(RPC_METHOD_pre_live_migration), code, "scripted");
+    world_settle(w);
+    UNIT_TRUE(waits(RPC_METHOD_rollback_live_migration_at_destination) != NULL);
+    UNIT_EQ(did("migrate"), 0);
+    UNIT_EQ(world_count(w, "bindings delete os-hostb"), 1);
+    UNIT_EQ(world_count(w, "allocations revert"), 1);
+}
+
+UNIT_TEST(destination_refuses, "a destination that refuses ends in error and is told to take back")
+{
+    destination_fails(ERR_NO_SPACE);
+    take_back();
+    words_are("queued preparing error");
+    UNIT_TRUE(world_place(w, "event compute_live_migration failed: pre_live_migration on "
+                             "os-hostb: scripted") != SIZE_MAX);
+    ended_here();
+}
+
+UNIT_TEST(destination_dead, "a dead destination ends in error, also when it cannot be told")
+{
+    destination_fails(ERR_TIMEOUT);
+    fake_rpc_fail(waits(RPC_METHOD_rollback_live_migration_at_destination), ERR_UNREACHABLE,
+                  "no such queue");
+    world_settle(w);
+    words_are("queued preparing error");
+    ended_here();
+}
+
+UNIT_TEST(answer_unreadable, "an answer that is no migrate data is a failure of the destination")
+{
+    world_add_guest(w, VIRT_STATE_RUNNING);
+    world_begin_source(w);
+    fake_rpc_answer(waits(RPC_METHOD_pre_live_migration), json_object_new_int(7));
+    world_settle(w);
+    take_back();
+    words_are("queued preparing error");
+    ended_here();
+}
+
+UNIT_TEST(fence,
+          "the question and the rollback carry the migration, so the other side has its fence")
+{
+    destination_fails(ERR_TIMEOUT);
+    const enum rpc_method_id methods[] = {RPC_METHOD_pre_live_migration,
+                                          RPC_METHOD_rollback_live_migration_at_destination};
+    for (size_t i = 0; i < ARRAY_LEN(methods); i++) {
+        struct fake_call *call = fake_rpc_last(w->agent.rpc, methods[i]);
+        struct json_object *migration =
+            json_get(world_data(call->args, "migrate_data"), "migration");
+        UNIT_STR(json_get_string(world_data(migration, NULL), "uuid", ""), WORLD_MIGRATION);
+    }
+}
+
+UNIT_TEST(xml_fails, "without the destination's XML nothing is started")
+{
+    world_add_guest(w, VIRT_STATE_RUNNING);
+    virt_fake_fail(w->agent.virt, "migratable_xml", ERR_HYPERVISOR, "libvirt is away", 1);
+    world_begin_source(w);
+    fake_rpc_answer(waits(RPC_METHOD_pre_live_migration), world_result("063"));
+    world_settle(w);
+    take_back();
+    UNIT_EQ(did("migrate"), 0);
+    words_are("queued preparing failed");
+    ended_here();
+}
+
+/* ---- ports ---- */
+
+/* Recorded, with a port whose backend tells when it is plugged. */
+static void begin_with_hybrid_port(void)
+{
+    struct json_object *args = world_args("030"), *answer = world_result("063");
+    static const char details[] = "{\"ovs_hybrid_plug\": true}";
+
+    world_add_guest(w, VIRT_STATE_RUNNING);
+    struct json_object *asked_vifs = json_get(world_data(args, "migrate_data"), "vifs");
+    struct json_object *told_vifs = json_get(world_data(answer, NULL), "vifs");
+    json_add_string(world_data(json_object_array_get_idx(asked_vifs, 0), NULL), "vif_details_json",
+                    details);
+    json_add_string(world_data(json_object_array_get_idx(told_vifs, 0), NULL), "vif_details_json",
+                    details);
+    world_ask(w, RPC_METHOD_live_migration, args);
+    world_settle(w);
+    fake_rpc_answer(waits(RPC_METHOD_pre_live_migration), answer);
+    world_settle(w);
+}
+
+static void tell_plugged(void)
+{
+    struct json_object *args = json_object_new_object(), *events = json_object_new_array();
+    struct object *o = object_new("InstanceExternalEvent", "1.5");
+    struct json_object *recorded = world_args("030"), *instances = json_object_new_array();
+
+    object_set_string(o, "instance_uuid", WORLD_INSTANCE);
+    object_set_string(o, "name", "network-vif-plugged");
+    object_set_string(o, "status", "completed");
+    object_set_string(o, "tag", "9cf193f1-870b-4829-8081-1945ddc3e3fc");
+    json_object_array_add(events, object_to_json(o));
+    object_free(o);
+    json_object_array_add(instances, json_object_get(json_get(recorded, "instance")));
+    json_object_put(recorded);
+    json_add(args, "instances", instances);
+    json_add(args, "events", events);
+    world_ask(w, RPC_METHOD_external_instance_event, args);
+    world_settle(w);
+}
+
+UNIT_TEST(ports_plugged, "libvirt is called when the awaited ports are plugged, not before")
+{
+    begin_with_hybrid_port();
+    UNIT_STR(state(), "SOURCE_WAITING_VIFS");
+    UNIT_EQ(did("migrate"), 0);
+    tell_plugged();
+    UNIT_TRUE(virt_fake_wait_migrating(w->agent.virt, WORLD_INSTANCE, 5000));
+    UNIT_STR(state(), "SOURCE_RUNNING");
+}
+
+UNIT_TEST(ports_late, "ports that are not plugged in time end the migration")
+{
+    begin_with_hybrid_port();
+    world_pass(w, 301 * USEC_PER_SEC, 301 * USEC_PER_SEC);
+    take_back();
+    words_are("queued preparing error");
+    UNIT_TRUE(world_place(w, "event compute_live_migration failed: no network-vif-plugged event "
+                             "for 1 port(s) within 300 s") != SIZE_MAX);
+    ended_here();
+}
+
+UNIT_TEST(ports_not_fatal, "late ports are no failure when vif_plugging_is_fatal is off")
+{
+    reopen(&(struct world_options){.settings = {"DEFAULT.vif_plugging_is_fatal", "false"}});
+    begin_with_hybrid_port();
+    world_pass(w, 301 * USEC_PER_SEC, 301 * USEC_PER_SEC);
+    UNIT_TRUE(virt_fake_wait_migrating(w->agent.virt, WORLD_INSTANCE, 5000));
+}
+
+/* ---- abort ---- */
+
+UNIT_TEST(abort_queued, "an abort of a queued one ends it; the destination hears nothing")
+{
+    reopen(&(struct world_options){.settings = {"DEFAULT.max_concurrent_live_migrations", "1"}});
+    w->agent.running_out = 1; /* somebody else's */
+    world_add_guest(w, VIRT_STATE_RUNNING);
+    world_begin_source(w);
+    UNIT_STR(state(), "SOURCE_QUEUED");
+    abort_it();
+    UNIT_EQ(asked(RPC_METHOD_rollback_live_migration_at_destination), 0);
+    w->agent.running_out = 0;
+    words_are("queued cancelled");
+    ended_here();
+}
+
+UNIT_TEST(abort_preparing, "an abort while the destination prepares is done when it answers")
+{
+    world_add_guest(w, VIRT_STATE_RUNNING);
+    world_begin_source(w);
+    abort_it();
+    UNIT_STR(state(), "SOURCE_PREPARING");
+    fake_rpc_answer(waits(RPC_METHOD_pre_live_migration), world_result("063"));
+    world_settle(w);
+    take_back();
+    UNIT_EQ(did("migrate"), 0);
+    words_are("queued preparing cancelled");
+    ended_here();
+}
+
+UNIT_TEST(abort_ports, "an abort while ports are awaited is done at once")
+{
+    begin_with_hybrid_port();
+    abort_it();
+    take_back();
+    words_are("queued preparing cancelled");
+    ended_here();
+}
+
+UNIT_TEST(abort_starting, "an abort while libvirt's call is made ready starts nothing")
+{
+    world_add_guest(w, VIRT_STATE_RUNNING);
+    world_begin_source(w);
+    virt_fake_hang(w->agent.virt, "migratable_xml", true);
+    fake_rpc_answer(waits(RPC_METHOD_pre_live_migration), world_result("063"));
+    WORLD_UNTIL(w, text_equal(state(), "SOURCE_STARTING"));
+    struct err e = ERR_INIT;
+    UNIT_OK(source_abort(source(), &e));
+    virt_fake_hang(w->agent.virt, "migratable_xml", false);
+    /* the fake's waiters look when anything changes */
+    virt_fake_set_memory(w->agent.virt, 1, 1);
+    world_settle(w);
+    take_back();
+    UNIT_EQ(did("migrate"), 0);
+    words_are("queued preparing cancelled");
+    ended_here();
+}
+
+UNIT_TEST(abort_running, "an abort of a running one goes to libvirt and ends as cancelled")
+{
+    start();
+    abort_it();
+    WORLD_UNTIL(w, waits(RPC_METHOD_rollback_live_migration_at_destination));
+    take_back();
+    words_are("queued preparing running cancelled");
+    ended_here();
+}
+
+UNIT_TEST(abort_too_late, "a migration that completes in spite of an abort is completed")
+{
+    start();
+    virt_fake_fail(w->agent.virt, "abort", ERR_VIRT, "too late", 1);
+    abort_it();
+    finish(VIRT_OUTCOME_COMPLETED, NULL);
+    confirm();
+    words_are("queued preparing running completed");
+}
+
+UNIT_TEST(abort_finished, "an abort after the move is refused with the state")
+{
+    start();
+    finish(VIRT_OUTCOME_COMPLETED, NULL);
+    UNIT_FAILS(source_abort(source(), &unit_err), ERR_MIGRATION_STATE);
+    UNIT_HAS(unit_err.text, "is finishing");
+}
+
+UNIT_TEST(abort_wrong_number, "an abort with another migration's number does nothing")
+{
+    start();
+    struct json_object *args = world_args("030"), *o = json_object_new_object();
+    json_add(o, "instance", json_object_get(json_get(args, "instance")));
+    json_add_int(o, "migration_id", 99);
+    json_object_put(args);
+    struct fake_asked *a = world_ask(w, RPC_METHOD_live_migration_abort, o);
+    UNIT_EQ(a->end, FAKE_FAILED);
+    UNIT_HAS(a->e.text, "is in migration 1, not in migration 99");
+    UNIT_EQ(did("abort"), 0);
+}
+
+UNIT_TEST(abort_post_copy, "in post-copy nothing can be called back")
+{
+    start();
+    event(VIRT_EVENT_PAUSED_POSTCOPY);
+    UNIT_FAILS(source_abort(source(), &unit_err), ERR_MIGRATION_STATE);
+    UNIT_HAS(unit_err.text, "runs on os-hostb already");
+}
+
+/* ---- force-complete ---- */
+
+UNIT_TEST(force_pauses, "force-complete lifts the bandwidth limit, then pauses the guest")
+{
+    start();
+    UNIT_EQ(force_it()->end, FAKE_REPLIED);
+    char **calls = virt_fake_calls(w->agent.virt);
+    size_t lifted = 0, paused = 0;
+    for (size_t i = 0; calls[i]; i++) {
+        if (text_equal(calls[i], "set_bandwidth " WORLD_INSTANCE " 0"))
+            lifted = i;
+        if (text_starts_with(calls[i], "suspend"))
+            paused = i;
+    }
+    text_vector_free(calls);
+    UNIT_TRUE(lifted > 0 && lifted < paused);
+    UNIT_EQ(force_it()->end, FAKE_FAILED); /* once is enough */
+    UNIT_EQ(did("suspend"), 1);
+}
+
+UNIT_TEST(force_failed, "a guest that was paused by force runs again when the move failed")
+{
+    start();
+    force_it();
+    UNIT_EQ(virt_fake_state(w->agent.virt, WORLD_INSTANCE), VIRT_STATE_PAUSED);
+    finish(VIRT_OUTCOME_FAILED, "the connection broke");
+    take_back();
+    words_are("queued preparing running failed");
+    ended_here();
+}
+
+UNIT_TEST(force_refused, "force-complete that libvirt refused may be asked for again")
+{
+    start();
+    virt_fake_fail(w->agent.virt, "suspend", ERR_VIRT, "not now", 1);
+    force_it();
+    UNIT_TRUE(!source()->suspended_by_us);
+    UNIT_EQ(force_it()->end, FAKE_REPLIED);
+    UNIT_EQ(virt_fake_state(w->agent.virt, WORLD_INSTANCE), VIRT_STATE_PAUSED);
+}
+
+UNIT_TEST(force_post_copy, "with post-copy force-complete switches to it and pauses nothing")
+{
+    reopen(
+        &(struct world_options){.settings = {"libvirt.live_migration_permit_post_copy", "true"}});
+    start();
+    UNIT_TRUE(virt_fake_migration(w->agent.virt, WORLD_INSTANCE)->post_copy);
+    force_it();
+    UNIT_EQ(did("start_post_copy"), 1);
+    UNIT_EQ(did("suspend"), 0);
+    words_are("queued preparing running running (post-copy)");
+    finish(VIRT_OUTCOME_COMPLETED, NULL);
+    confirm();
+    words_are("queued preparing running running (post-copy) completed");
+}
+
+UNIT_TEST(force_early, "force-complete of one that does not run yet is refused")
+{
+    world_add_guest(w, VIRT_STATE_RUNNING);
+    world_begin_source(w);
+    struct fake_asked *a = force_it();
+    UNIT_EQ(a->end, FAKE_FAILED);
+    UNIT_HAS(a->e.text, "is preparing; only a running one can be forced");
+}
+
+/* ---- the policy's actions ---- */
+
+static void run_past_timeout(void)
+{
+    sample_is(job_with(128));
+    world_pass(w, 2 * USEC_PER_SEC, USEC_PER_SEC / 2);
+    UNIT_EQ(did("abort") + did("suspend") + did("start_post_copy"), 0);
+    world_pass(w, 3 * USEC_PER_SEC, USEC_PER_SEC / 2);
+}
+
+UNIT_TEST(timeout_aborts, "the timeout aborts once, and the migration is cancelled with the reason")
+{
+    reopen(&(struct world_options){.settings = {"libvirt.live_migration_completion_timeout", "3",
+                                                "libvirt.live_migration_timeout_scale", "total"}});
+    start();
+    run_past_timeout();
+    UNIT_EQ(did("abort"), 1);
+    WORLD_UNTIL(w, waits(RPC_METHOD_rollback_live_migration_at_destination));
+    UNIT_HAS(source()->message, "live_migration_completion_timeout");
+    take_back();
+    words_are("queued preparing running cancelled");
+    ended_here();
+}
+
+UNIT_TEST(timeout_forces, "the timeout's force-complete happens once")
+{
+    reopen(&(struct world_options){.settings = {"libvirt.live_migration_completion_timeout", "3",
+                                                "libvirt.live_migration_timeout_scale", "total",
+                                                "libvirt.live_migration_timeout_action",
+                                                "force_complete"}});
+    start();
+    run_past_timeout();
+    world_pass(w, 5 * USEC_PER_SEC, USEC_PER_SEC / 2);
+    UNIT_EQ(did("suspend"), 1);
+    UNIT_EQ(did("abort"), 0);
+}
+
+UNIT_TEST(post_copy_refused,
+          "a post-copy that libvirt refuses leaves the forced pause as the way out")
+{
+    reopen(&(struct world_options){
+        .settings = {"libvirt.live_migration_completion_timeout", "3",
+                     "libvirt.live_migration_timeout_scale", "total",
+                     "libvirt.live_migration_timeout_action", "force_complete",
+                     "libvirt.live_migration_permit_post_copy", "true"}});
+    start();
+    virt_fake_fail(w->agent.virt, "start_post_copy", ERR_VIRT, "userfaultfd is off", -1);
+    run_past_timeout();
+    UNIT_EQ(did("start_post_copy"), 1);
+    UNIT_EQ(did("suspend"), 1);
+}
+
+UNIT_TEST(downtime_steps, "the downtime limit is set in steps that are due, each once")
+{
+    start();
+    sample_is(job_with(128));
+    world_pass(w, USEC_PER_SEC, USEC_PER_SEC / 2);
+    UNIT_EQ(did("set_downtime"), 1);
+    world_pass(w, 10 * USEC_PER_SEC, USEC_PER_SEC / 2);
+    UNIT_EQ(did("set_downtime"), 1);
+    world_pass(w, 150 * USEC_PER_SEC, 10 * USEC_PER_SEC);
+    UNIT_EQ(did("set_downtime"), 2);
+}
+
+/* ---- settings while it runs ---- */
+
+static int change(const char *key, struct json_object *value, struct err *e)
+{
+    _cleanup_(json_putp) struct json_object *changes = json_object_new_object();
+
+    json_add(changes, key, value);
+    int result = source_change_settings(source(), changes, e);
+    world_settle(w);
+    return result;
+}
+
+static bool was_called(const char *call)
+{
+    char **calls = virt_fake_calls(w->agent.virt);
+    bool found = false;
+
+    for (size_t i = 0; calls[i]; i++)
+        found = found || text_equal(calls[i], call);
+    text_vector_free(calls);
+    return found;
+}
+
+UNIT_TEST(change_bandwidth, "a new bandwidth is given to libvirt at once")
+{
+    start();
+    UNIT_OK(change("bandwidth_mib", json_object_new_int(40), &unit_err));
+    UNIT_TRUE(was_called("set_bandwidth " WORLD_INSTANCE " 40"));
+}
+
+UNIT_TEST(change_downtime, "a new downtime limit is in force at the next step")
+{
+    reopen(&(struct world_options){.settings = {"libvirt.live_migration_downtime_steps", "3",
+                                                "libvirt.live_migration_downtime_delay", "3"}});
+    start();
+    sample_is(job_with(128));
+    world_pass(w, USEC_PER_SEC, USEC_PER_SEC / 2);
+    UNIT_OK(change("downtime_ms", json_object_new_int(900), &unit_err));
+    UNIT_TRUE(was_called("set_downtime " WORLD_INSTANCE " 300"));
+    world_pass(w, 60 * USEC_PER_SEC, USEC_PER_SEC);
+    UNIT_TRUE(was_called("set_downtime " WORLD_INSTANCE " 900"));
+    UNIT_EQ(source()->progress.downtime_limit_ms, 900);
+}
+
+UNIT_TEST(change_timeout, "a new timeout counts from the beginning of the migration")
+{
+    reopen(&(struct world_options){.settings = {"libvirt.live_migration_timeout_scale", "total"}});
+    start();
+    sample_is(job_with(128));
+    world_pass(w, 5 * USEC_PER_SEC, USEC_PER_SEC / 2);
+    UNIT_EQ(did("abort"), 0);
+    UNIT_OK(change("completion_timeout_s", json_object_new_int(3), &unit_err));
+    UNIT_EQ(did("abort"), 1);
+}
+
+UNIT_TEST(change_refused, "settings that libvirt fixes at the start are refused, nothing changes")
+{
+    start();
+    UNIT_FAILS(change("auto_converge", json_object_new_boolean(0), &unit_err), ERR_MIGRATION_STATE);
+    UNIT_FAILS(change("post_copy", json_object_new_boolean(1), &unit_err), ERR_MIGRATION_STATE);
+    UNIT_FAILS(change("downtime_ms", json_object_new_int(1), &unit_err), ERR_INVALID);
+    UNIT_FAILS(change("nonsense", json_object_new_int(1), &unit_err), ERR_INVALID);
+    UNIT_TRUE(source()->settings.auto_converge && !source()->settings.post_copy);
+}
+
+UNIT_TEST(change_paused, "other settings of a paused guest change although post-copy is permitted")
+{
+    reopen(
+        &(struct world_options){.settings = {"libvirt.live_migration_permit_post_copy", "true"}});
+    world_add_guest(w, VIRT_STATE_PAUSED);
+    world_begin_source(w);
+    world_run_source(w);
+    UNIT_TRUE(!virt_fake_migration(w->agent.virt, WORLD_INSTANCE)->post_copy);
+    UNIT_OK(change("downtime_ms", json_object_new_int(900), &unit_err));
+}
+
+/* ---- outcomes ---- */
+
+UNIT_TEST(failed,
+          "a failure of libvirt ends as failed, the guest stays, the destination takes back")
+{
+    start();
+    finish(VIRT_OUTCOME_FAILED, "qemu said no");
+    UNIT_STR(world_state(w, WORLD_MIGRATION, "source"), "SOURCE_ROLLING_BACK");
+    UNIT_EQ(world_count(w, "cast rollback_live_migration_at_destination os-hostb "
+                           "[SOURCE_ROLLING_BACK]"),
+            1);
+    take_back();
+    words_are("queued preparing running failed");
+    UNIT_EQ(world_count(w, "event compute_live_migration failed: domain"), 1);
+    ended_here();
+}
+
+UNIT_TEST(paused_stays_paused, "a guest that was paused before is paused afterwards")
+{
+    world_add_guest(w, VIRT_STATE_PAUSED);
+    world_begin_source(w);
+    struct fake_call *call = fake_rpc_last(w->agent.rpc, RPC_METHOD_pre_live_migration);
+    /* the destination must know, or it would not take it as arrived */
+    UNIT_EQ(json_get_int(world_data(call->args, "instance"), "power_state", 0), 3);
+    world_run_source(w);
+    finish(VIRT_OUTCOME_FAILED, "no");
+    take_back();
+    UNIT_EQ(did("resume"), 0);
+    UNIT_EQ(virt_fake_state(w->agent.virt, WORLD_INSTANCE), VIRT_STATE_PAUSED);
+}
+
+/* libvirt is away in the call, and back again. */
+static void lose_libvirt(void)
+{
+    virt_fake_set_up(w->agent.virt, false, "libvirtd was restarted");
+    WORLD_UNTIL(w, text_equal(state(), "SOURCE_OBSERVING"));
+    virt_fake_set_up(w->agent.virt, true, "");
+}
+
+static void look(void)
+{
+    world_settle(w);
+    world_pass(w, 2 * USEC_PER_SEC, USEC_PER_SEC);
+}
+
+UNIT_TEST(observe_goes_on, "without libvirt's answer a running job is watched until it ends")
+{
+    start();
+    sample_is(job_with(64));
+    lose_libvirt();
+    look();
+    look();
+    UNIT_STR(state(), "SOURCE_OBSERVING");
+    UNIT_TRUE(source()->progress.has_job);
+    virt_fake_remove(w->agent.virt, WORLD_INSTANCE);
+    look();
+    confirm();
+    words_are("queued preparing running completed");
+}
+
+UNIT_TEST(observe_failed, "a guest that runs without a job did not move")
+{
+    start();
+    lose_libvirt();
+    look();
+    take_back();
+    words_are("queued preparing running failed");
+    ended_here();
+}
+
+UNIT_TEST(observe_aborted, "an abort while observing ends as cancelled")
+{
+    start();
+    sample_is(job_with(64));
+    lose_libvirt();
+    world_settle(w);
+    abort_it();
+    sample_is((struct virt_job){.active = false});
+    look();
+    take_back();
+    words_are("queued preparing running cancelled");
+    ended_here();
+}
+
+/* Paused here without a job: only the destination's word decides. */
+static void become_ambiguous(void)
+{
+    start();
+    sample_is((struct virt_job){.active = false});
+    virt_fake_set_state(w->agent.virt, WORLD_INSTANCE, VIRT_STATE_PAUSED);
+    lose_libvirt();
+    look();
+    UNIT_STR(state(), "SOURCE_OBSERVING");
+    UNIT_TRUE(waits(RPC_METHOD_post_live_migration_at_destination) != NULL);
+}
+
+UNIT_TEST(ambiguous_confirmed, "paused here, running there: the shell here goes")
+{
+    become_ambiguous();
+    confirm();
+    words_are("queued preparing running completed");
+    UNIT_EQ(did("destroy"), 1);
+    UNIT_EQ(did("resume"), 0);
+}
+
+UNIT_TEST(ambiguous_denied,
+          "paused here, not running there: nothing is resumed, an operator is called")
+{
+    world_add_file(w, "disk");
+    become_ambiguous();
+    fake_rpc_fail(waits(RPC_METHOD_post_live_migration_at_destination), ERR_INSTANCE_STATE,
+                  "it does not run here");
+    world_settle(w);
+    UNIT_STR(state(), "SOURCE_PARKED");
+    UNIT_STR(world_state(w, WORLD_MIGRATION, "source"), "SOURCE_PARKED");
+    words_are("queued preparing running error");
+    UNIT_EQ(did("resume") + did("destroy"), 0);
+    UNIT_TRUE(world_has_file(w, WORLD_INSTANCE "/disk"));
+    UNIT_EQ(w->agent.running_out, 0);
+}
+
+static void answer_nothing(void)
+{
+    for (int i = 0; i < 25 && waits(RPC_METHOD_post_live_migration_at_destination); i++) {
+        fake_rpc_fail(waits(RPC_METHOD_post_live_migration_at_destination), ERR_TIMEOUT,
+                      "no reply");
+        world_pass(w, 4 * USEC_PER_SEC, 4 * USEC_PER_SEC);
+    }
+}
+
+UNIT_TEST(ambiguous_silent, "no word from the destination: it is asked 20 times, then parked")
+{
+    become_ambiguous();
+    answer_nothing();
+    UNIT_STR(state(), "SOURCE_PARKED");
+    UNIT_EQ(asked(RPC_METHOD_post_live_migration_at_destination), 20);
+    UNIT_EQ(did("resume") + did("destroy"), 0);
+}
+
+UNIT_TEST(moved_unconfirmed, "moved, but the destination is dead: the files stay")
+{
+    world_add_file(w, "disk");
+    start();
+    finish(VIRT_OUTCOME_COMPLETED, NULL);
+    answer_nothing();
+    UNIT_STR(state(), "SOURCE_PARKED");
+    words_are("queued preparing running error");
+    UNIT_TRUE(world_has_file(w, WORLD_INSTANCE "/disk"));
+}
+
+UNIT_TEST(moved_confirmed_late, "a destination that answers at the third question is enough")
+{
+    start();
+    finish(VIRT_OUTCOME_COMPLETED, NULL);
+    for (int i = 0; i < 2; i++) {
+        fake_rpc_fail(waits(RPC_METHOD_post_live_migration_at_destination), ERR_TIMEOUT, "busy");
+        world_pass(w, 4 * USEC_PER_SEC, 4 * USEC_PER_SEC);
+    }
+    confirm();
+    words_are("queued preparing running completed");
+}
+
+UNIT_TEST(moved_denied, "libvirt says moved, the destination says no: parked, files stay")
+{
+    world_add_file(w, "disk");
+    start();
+    finish(VIRT_OUTCOME_COMPLETED, NULL);
+    fake_rpc_fail(waits(RPC_METHOD_post_live_migration_at_destination), ERR_NO_INSTANCE, "no");
+    world_settle(w);
+    UNIT_STR(state(), "SOURCE_PARKED");
+    UNIT_TRUE(world_has_file(w, WORLD_INSTANCE "/disk"));
+    UNIT_EQ(world_count(w, "fault "), 1);
+}
+
+UNIT_TEST(post_copy_failed_running, "post-copy that never switched: the guest runs here, it failed")
+{
+    reopen(
+        &(struct world_options){.settings = {"libvirt.live_migration_permit_post_copy", "true"}});
+    start();
+    force_it();
+    UNIT_TRUE(source()->post_copy_running);
+    sample_is((struct virt_job){.active = false});
+    finish(VIRT_OUTCOME_FAILED, "the connection broke");
+    look();
+    take_back();
+    words_are("queued preparing running running (post-copy) failed");
+    ended_here();
+}
+
+UNIT_TEST(post_copy_failed_paused, "post-copy that lost its connection: the destination decides")
+{
+    start();
+    event(VIRT_EVENT_PAUSED_POSTCOPY);
+    sample_is((struct virt_job){.active = false});
+    virt_fake_set_state(w->agent.virt, WORLD_INSTANCE, VIRT_STATE_PAUSED);
+    finish(VIRT_OUTCOME_FAILED, "the connection broke");
+    UNIT_TRUE(waits(RPC_METHOD_post_live_migration_at_destination) != NULL);
+    UNIT_EQ(did("resume"), 0);
+    UNIT_EQ(asked(RPC_METHOD_rollback_live_migration_at_destination), 0);
+}
+
+/* ---- the switch-over ---- */
+
+static enum switchover_signal last_signal;
+static unsigned signals;
+
+static void take_signal(void *aux, const char *migration_uuid, enum switchover_signal signal,
+                        int64_t at_us)
+{
+    (void)aux;
+    (void)at_us;
+    UNIT_STR(migration_uuid, WORLD_MIGRATION);
+    last_signal = signal;
+    signals++;
+}
+
+/* A destination that has the direct line. */
+static void start_with_line(struct switchover **other)
+{
+    struct json_object *answer = world_result("063"), *facts = json_object_new_object();
+    char key[SWITCHOVER_KEY_HEX];
+
+    signals = 0;
+    reopen(&(struct world_options){.switchover = true});
+    UNIT_OK(switchover_new(other, w->agent.loop, "127.0.0.1", 0, take_signal, NULL, &unit_err));
+    UNIT_OK(switchover_expect(*other, WORLD_MIGRATION, key, &unit_err));
+    json_add_string(facts, "address", "127.0.0.1");
+    json_add_int(facts, "port", switchover_port(*other));
+    json_add_string(facts, "key", key);
+    json_add(world_data(answer, NULL), "computed_switchover", facts);
+    world_add_guest(w, VIRT_STATE_RUNNING);
+    world_begin_source(w);
+    fake_rpc_answer(waits(RPC_METHOD_pre_live_migration), answer);
+    world_settle(w);
+    UNIT_TRUE(virt_fake_wait_migrating(w->agent.virt, WORLD_INSTANCE, 5000));
+}
+
+UNIT_TEST(line_at_pause, "the destination hears of the pause over the direct line")
+{
+    struct switchover *other = NULL;
+    start_with_line(&other);
+    virt_fake_event(w->agent.virt, WORLD_INSTANCE, VIRT_EVENT_PAUSED_MIGRATION);
+    WORLD_UNTIL(w, signals == 1);
+    UNIT_EQ(last_signal, SWITCHOVER_PAUSED);
+    UNIT_EQ(net_fake_announced(w->agent.net, WORLD_TAP), 0);
+    switchover_free(other);
+}
+
+UNIT_TEST(line_at_failure, "a switch-over that fails turns the network back here and is told")
+{
+    struct switchover *other = NULL;
+    start_with_line(&other);
+    virt_fake_event(w->agent.virt, WORLD_INSTANCE, VIRT_EVENT_PAUSED_MIGRATION);
+    WORLD_UNTIL(w, signals == 1);
+    virt_fake_event(w->agent.virt, WORLD_INSTANCE, VIRT_EVENT_RESUMED);
+    WORLD_UNTIL(w, signals == 2);
+    UNIT_EQ(last_signal, SWITCHOVER_REVERTED);
+    UNIT_TRUE(net_fake_announced(w->agent.net, WORLD_TAP) > 0);
+    switchover_free(other);
+}
+
+UNIT_TEST(no_event_at_failure,
+          "without libvirt's event the network is turned back at the roll-back")
+{
+    start();
+    event(VIRT_EVENT_PAUSED_MIGRATION);
+    UNIT_EQ(net_fake_announced(w->agent.net, WORLD_TAP), 0);
+    finish(VIRT_OUTCOME_FAILED, "the destination could not resume it");
+    UNIT_TRUE(net_fake_announced(w->agent.net, WORLD_TAP) > 0);
+    unsigned before = net_fake_announced(w->agent.net, WORLD_TAP);
+    take_back();
+    words_are("queued preparing running failed");
+    /* the end of the migration does not cut the announcements short */
+    world_pass(w, USEC_PER_SEC, USEC_PER_SEC / 20);
+    UNIT_TRUE(net_fake_announced(w->agent.net, WORLD_TAP) > before);
+    world_pass(w, 3 * USEC_PER_SEC, USEC_PER_SEC);
+    ended_here();
+}
+
+UNIT_TEST(not_announced, "a migration that never paused the guest announces nothing here")
+{
+    start();
+    finish(VIRT_OUTCOME_FAILED, "no");
+    take_back();
+    UNIT_EQ(net_fake_announced(w->agent.net, WORLD_TAP), 0);
+    ended_here();
+}
+
+UNIT_TEST(silent, "between the pause and the outcome libvirt is asked for nothing")
+{
+    start();
+    sample_is(job_with(128));
+    world_pass(w, USEC_PER_SEC, USEC_PER_SEC / 2);
+    unsigned samples = did("sample"), tunings = did("set_downtime");
+    UNIT_TRUE(samples > 0);
+    event(VIRT_EVENT_PAUSED_MIGRATION);
+    world_pass(w, 200 * USEC_PER_SEC, 20 * USEC_PER_SEC);
+    UNIT_EQ(did("sample"), samples);
+    UNIT_EQ(did("set_downtime"), tunings);
+}
+
+UNIT_TEST(forced_is_watched, "a guest that was paused by force is watched on, as much may be left")
+{
+    start();
+    sample_is(job_with(128));
+    force_it();
+    event(VIRT_EVENT_PAUSED_MIGRATION);
+    unsigned samples = did("sample");
+    world_pass(w, 2 * USEC_PER_SEC, USEC_PER_SEC / 2);
+    UNIT_TRUE(did("sample") > samples);
+    event(VIRT_EVENT_RESUMED); /* it failed */
+    UNIT_TRUE(net_fake_announced(w->agent.net, WORLD_TAP) > 0);
+}
+
+/* ---- figures ---- */
+
+UNIT_TEST(line, "the period's line tells everything once a period")
+{
+    start();
+    struct virt_job job = job_with(64);
+    job.throttle_percent = 20;
+    job.disk_total = 1000;
+    job.disk_remaining = 250;
+    sample_is(job);
+    world_pass(w, 4 * USEC_PER_SEC, USEC_PER_SEC / 2);
+    UNIT_TRUE(!world_logged(w, "running for"));
+    world_pass(w, 2 * USEC_PER_SEC, USEC_PER_SEC / 2);
+    UNIT_TRUE(world_logged(w, "migration " WORLD_MIGRATION " running for 5 s: memory 25% left "
+                              "(67108864 of 268435456 bytes), disk 25% left (250 of 1000 bytes), "
+                              "throughput "));
+    UNIT_TRUE(
+        world_logged(w, "dirty rate 8.0 MiB/s, iteration 2, throttle 20%, expected downtime "));
+    UNIT_TRUE(world_logged(w, "limit 50 ms, time left "));
+    UNIT_TRUE(world_logged(w, WORLD_INSTANCE "] migration " WORLD_MIGRATION " running for"));
+}
+
+UNIT_TEST(line_off, "a period of 0 means no line")
+{
+    reopen(&(struct world_options){.settings = {"libvirt.live_migration_log_period", "0"}});
+    start();
+    sample_is(job_with(64));
+    world_pass(w, 20 * USEC_PER_SEC, USEC_PER_SEC);
+    UNIT_TRUE(!world_logged(w, "running for"));
+}
+
+UNIT_TEST(counters, "counters are saved when they moved and a period went by, else not")
+{
+    start();
+    sample_is(job_with(128));
+    world_pass(w, 4 * USEC_PER_SEC, USEC_PER_SEC / 2);
+    UNIT_EQ(world_count(w, "counters"), 0);
+    world_pass(w, 2 * USEC_PER_SEC, USEC_PER_SEC / 2);
+    UNIT_EQ(world_count(w, "counters"), 1);
+    world_pass(w, 20 * USEC_PER_SEC, USEC_PER_SEC); /* the figures stand still */
+    UNIT_EQ(world_count(w, "counters"), 1);
+    sample_is(job_with(100));
+    world_pass(w, 6 * USEC_PER_SEC, USEC_PER_SEC);
+    UNIT_EQ(world_count(w, "counters"), 2);
+    UNIT_EQ(migration_record_memory_remaining(source()->record), 100 * MIB);
+}
+
+UNIT_TEST(samples_fail, "a sample that fails is left out, the migration goes on")
+{
+    start();
+    virt_fake_fail(w->agent.virt, "sample", ERR_HYPERVISOR, "busy", -1);
+    world_pass(w, 5 * USEC_PER_SEC, USEC_PER_SEC);
+    UNIT_STR(state(), "SOURCE_RUNNING");
+    UNIT_TRUE(!source()->progress.has_job);
+}
+
+UNIT_TEST(one_sample, "a sample that hangs is the only one, and holds up nothing else")
+{
+    reopen(&(struct world_options){.threads = 4});
+    start();
+    virt_fake_hang(w->agent.virt, "sample", true);
+    world_pass(w, 5 * USEC_PER_SEC, USEC_PER_SEC);
+    UNIT_EQ(did("sample"), 1);
+    virt_fake_finish(w->agent.virt, WORLD_INSTANCE, VIRT_OUTCOME_COMPLETED, NULL);
+    WORLD_UNTIL(w, waits(RPC_METHOD_post_live_migration_at_destination));
+    confirm();
+    WORLD_UNTIL(w, text_equal(world_state(w, WORLD_MIGRATION, "source"), "-"));
+    words_are("queued preparing running completed");
+    virt_fake_hang(w->agent.virt, "sample", false);
+    virt_fake_set_memory(w->agent.virt, 1, 1);
+}
+
+UNIT_TEST(final_figures, "the completed job's figures are the result")
+{
+    start();
+    struct virt_job job = {.completed = true,
+                           .elapsed_ms = 2000,
+                           .memory_total = 256 * MIB,
+                           .memory_processed = 200 * MIB,
+                           .downtime_ms = 37};
+    world_pass(w, 2 * USEC_PER_SEC, USEC_PER_SEC);
+    virt_fake_job_completed(w->agent.virt, WORLD_INSTANCE, &job);
+    finish(VIRT_OUTCOME_COMPLETED, NULL);
+    UNIT_EQ(source()->progress.downtime_ms, 37);
+    UNIT_EQ(source()->progress.average_throughput, 100 * MIB);
+    confirm();
+    UNIT_TRUE(world_logged(w, "completed: 2.000 s in all, 100.0 MiB/s on average, pause 37 ms"));
+}
+
+/* ---- the agent stops ---- */
+
+UNIT_TEST(stop_preparing,
+          "stopping in the middle of a question leaves the record for the next start")
+{
+    world_add_guest(w, VIRT_STATE_RUNNING);
+    world_begin_source(w);
+    world_restart(w);
+    UNIT_TRUE(waits(RPC_METHOD_rollback_live_migration_at_destination) != NULL);
+    words_are("queued preparing");
+}
+
+UNIT_TEST(stop_running, "stopping while libvirt migrates does not stop it")
+{
+    start();
+    sample_is(job_with(128));
+    world_restart(w);
+    UNIT_STR(state(), "SOURCE_OBSERVING");
+    UNIT_EQ(did("abort"), 0);
+    UNIT_EQ(w->agent.running_out, 1);
+}
