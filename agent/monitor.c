@@ -74,6 +74,15 @@ static void post_copy_failed(struct migration *m)
     m->policy.timeout_fired = false;
 }
 
+/* It goes on as before; a timeout asks for it again with the next sample. */
+static void abort_failed(struct migration *m)
+{
+    if (m->state != MACHINE_SOURCE_RUNNING)
+        return; /* libvirt's call has ended; what is here decides */
+    m->abort_requested = false;
+    m->policy.timeout_fired = false;
+}
+
 static void tuned(struct migration_job *job)
 {
     struct migration *m = job->migration;
@@ -91,6 +100,8 @@ static void tuned(struct migration_job *job)
         forcing_failed(m);
     if (tune->what == TUNE_POST_COPY)
         post_copy_failed(m);
+    if (tune->what == TUNE_ABORT)
+        abort_failed(m);
 }
 
 static void tune(struct migration *m, enum tuning what, int64_t value, const char *name)

@@ -43,7 +43,7 @@ static void open_agent(const char *allow_remote)
     static const struct rpc_callbacks rpc_callbacks = {.request = agent_rpc_request};
     const char *directory = unit_directory();
 
-    agent = (struct agent){.host = text_dup("hosta")};
+    agent = (struct agent){.host = text_dup("hosta"), .recovered = true};
     UNIT_OK(loop_new(&agent.loop, &unit_err));
     agent.conf = conf_for_test("agent.state_directory", directory, "standalone.project_id", "lab",
                                "standalone.allow_remote_commands", allow_remote, NULL);

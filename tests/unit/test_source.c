@@ -652,6 +652,20 @@ UNIT_TEST(abort_too_late, "a migration that completes in spite of an abort is co
     words_are("queued preparing running completed");
 }
 
+UNIT_TEST(abort_refused, "an abort that libvirt refused may be asked for again, and tuning goes on")
+{
+    start();
+    sample_is(job_with(128));
+    virt_fake_fail(w->agent.virt, "abort", ERR_VIRT, "not now", 1);
+    abort_it();
+    world_pass(w, USEC_PER_SEC, USEC_PER_SEC / 2);
+    UNIT_EQ(did("set_downtime"), 1);
+    abort_it();
+    WORLD_UNTIL(w, waits(RPC_METHOD_rollback_live_migration_at_destination));
+    take_back();
+    words_are("queued preparing running cancelled");
+}
+
 UNIT_TEST(abort_finished, "an abort after the move is refused with the state")
 {
     start();
