@@ -106,6 +106,8 @@ static int rule_arch(const struct check *check, struct err *e)
 {
     _cleanup_(str_freep) char *host_arch =
         xml_find_content(xmlDocGetRootElement(check->capabilities), "host/cpu/arch");
+    if (!check->guest->arch)
+        return 0; /* a source that is no agent of ours does not tell */
     xmlNode *arch = find_arch(check);
     if (!arch)
         return err_set(e, ERR_PRECHECK,

@@ -203,7 +203,7 @@ bool xml_attr_is(const xmlNode *node, const char *name, const char *value)
 {
     _cleanup_(str_freep) char *text = xml_attr(node, name);
 
-    return text && strcmp(text, value) == 0;
+    return text && text_equal(text, value);
 }
 
 void xml_set_attr(xmlNode *node, const char *name, const char *value)
