@@ -30,10 +30,9 @@ static void resume_source(struct migration *m)
 
     switch (m->state) {
     case MACHINE_SOURCE_ACCEPTED:
-    case MACHINE_SOURCE_QUEUED: /* nothing was begun: it takes its place in the queue again */
+    case MACHINE_SOURCE_QUEUED: /* nothing was begun: it queues again, until all are here */
         m->state = MACHINE_SOURCE_QUEUED;
         migration_set_status(m, "queued");
-        source_next(m->agent);
         return;
     case MACHINE_SOURCE_PREPARING:
     case MACHINE_SOURCE_WAITING_VIFS:
@@ -289,6 +288,7 @@ static void load_done(void *aux, enum work_end end)
     if (load->parked > 0)
         log_error("%zu journal record(s) cannot be read and are parked", load->parked);
     load->agent->recovered = true;
+    source_next(load->agent);
     agent_rpc_release(load->agent);
 }
 

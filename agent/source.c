@@ -304,6 +304,8 @@ static void looked(struct migration_job *job)
         machine_event(m, MACHINE_EVENT_PREPARE_FAILED);
         return;
     }
+    virt_guest_free(m->guest); /* of an attempt before a restart */
+    json_object_put(m->disk_info);
     m->guest = STEAL(look->guest);
     m->disk_info = STEAL(look->disk_info);
     m->initially_paused = m->guest->state == VIRT_STATE_PAUSED;

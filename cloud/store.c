@@ -294,7 +294,7 @@ void store_migrations(struct store *store, const char *instance_uuid, const char
     struct query *query =
         query_new(store, "SELECT account FROM migrations WHERE (?1 IS NULL OR instance_uuid = ?1 OR"
                          " uuid = ?1 OR name = ?1) AND (?2 IS NULL OR status = ?2)"
-                         " ORDER BY updated_us DESC LIMIT ?3");
+                         " ORDER BY updated_us DESC, id DESC LIMIT ?3");
 
     add_text(query, instance_uuid);
     add_text(query, status);
