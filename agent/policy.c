@@ -12,6 +12,36 @@ enum {
 #define GIB       ((double)(INT64_C(1) << 30))
 #define SMOOTHING 0.3
 
+/* Statistics may be anything; figures out of them stay within what an int64_t holds. */
+static int64_t saturated(double value)
+{
+    return value >= 9e18 ? INT64_MAX : value <= -9e18 ? INT64_MIN : (int64_t)value;
+}
+
+static int64_t sum(int64_t a, int64_t b)
+{
+    int64_t r;
+
+    if (__builtin_add_overflow(a, b, &r))
+        return a < 0 ? INT64_MIN : INT64_MAX;
+    return r;
+}
+
+static int64_t product(int64_t a, int64_t b)
+{
+    int64_t r;
+
+    if (__builtin_mul_overflow(a, b, &r))
+        return (a < 0) == (b < 0) ? INT64_MAX : INT64_MIN;
+    return r;
+}
+
+/* A figure that is told to people: never below 0, which is left for "cannot be told". */
+static int64_t told(double value)
+{
+    return value > 0.0 ? saturated(value) : 0;
+}
+
 static double at_least_two(double gib)
 {
     return gib < 2.0 ? 2.0 : gib;
@@ -41,7 +71,7 @@ int64_t policy_timeout_s(const struct policy *policy, const struct policy_limits
     int64_t timeout_s = limits->completion_timeout_s;
 
     if (!limits->timeout_is_total)
-        timeout_s = (int64_t)((double)timeout_s * policy->data_gib);
+        timeout_s = saturated((double)timeout_s * policy->data_gib);
     if (limits->timeout_cap_s > 0 && (timeout_s == 0 || timeout_s > limits->timeout_cap_s))
         return limits->timeout_cap_s;
     return timeout_s;
@@ -60,39 +90,39 @@ int64_t policy_expected_downtime_ms(const struct policy *policy, const struct po
     if (sample->iteration < 1)
         return -1; /* disks are copied; memory has not begun */
     if (rate <= 0.0)
-        return sample->downtime_ms;
-    return (int64_t)((double)sample->memory_remaining * MSEC_PER_SEC / rate) + SWITCH_OVERHEAD_MS;
+        return sample->downtime_ms >= 0 ? sample->downtime_ms : -1;
+    return sum(told((double)sample->memory_remaining * MSEC_PER_SEC / rate), SWITCH_OVERHEAD_MS);
 }
 
 int64_t policy_time_left_s(const struct policy *policy, const struct policy_limits *limits,
                            const struct policy_sample *sample)
 {
     double rate = policy->throughput;
-    double left = (double)(sample->memory_remaining + sample->disk_remaining);
+    double left = (double)sample->memory_remaining + (double)sample->disk_remaining;
     double dirty = (double)sample->dirty_rate;
 
     if (rate <= 0.0 || !policy->has_sample)
         return -1;
     if (policy->post_copy_started)
-        return (int64_t)(left / rate);
+        return told(left / rate);
     if (dirty >= rate) {
         /* it ends only if the rest fits into the pause that is allowed */
         double pause_s = (double)limits->downtime_limit_ms / MSEC_PER_SEC;
         return left <= rate * pause_s ? 0 : -1;
     }
-    return (int64_t)(left / (rate - dirty));
+    return told(left / (rate - dirty));
 }
 
 /* ---- taking a sample in ---- */
 
 static void take_throughput(struct policy *policy, const struct policy_sample *sample)
 {
-    int64_t processed = sample->memory_processed + sample->disk_processed;
-    int64_t passed_us = sample->elapsed_us - policy->last_elapsed_us;
+    int64_t processed = sum(sample->memory_processed, sample->disk_processed);
+    double passed_us = (double)sample->elapsed_us - (double)policy->last_elapsed_us;
 
-    if (policy->has_sample && passed_us > 0 && processed >= policy->last_processed) {
+    if (policy->has_sample && passed_us > 0.0 && processed >= policy->last_processed) {
         double now =
-            (double)(processed - policy->last_processed) * (double)USEC / (double)passed_us;
+            ((double)processed - (double)policy->last_processed) * (double)USEC / passed_us;
         policy->throughput = policy->throughput > 0.0
                                  ? policy->throughput + SMOOTHING * (now - policy->throughput)
                                  : now;
@@ -137,8 +167,8 @@ static bool timeout_due(const struct policy *policy, const struct policy_limits 
 {
     int64_t timeout_s = policy_timeout_s(policy, limits);
 
-    return timeout_s > 0 && sample->elapsed_us > timeout_s * USEC && !policy->timeout_fired &&
-           !policy->post_copy_started && !policy->forced;
+    return timeout_s > 0 && sample->elapsed_us > product(timeout_s, USEC) &&
+           !policy->timeout_fired && !policy->post_copy_started && !policy->forced;
 }
 
 static struct policy_decision at_timeout(struct policy *policy, const struct policy_limits *limits)
@@ -167,10 +197,12 @@ static struct policy_decision downtime_step(struct policy *policy,
                                             const struct policy_limits *limits,
                                             const struct policy_sample *sample)
 {
-    int64_t delay_us = (int64_t)((double)limits->downtime_delay_s * policy->data_gib) * USEC;
+    int64_t delay_us =
+        product(saturated((double)limits->downtime_delay_s * policy->data_gib), USEC);
     int64_t wanted_ms = 0;
 
-    while (policy->step <= limits->downtime_steps && sample->elapsed_us > policy->step * delay_us) {
+    while (policy->step <= limits->downtime_steps &&
+           sample->elapsed_us > product(policy->step, delay_us)) {
         wanted_ms = policy_downtime_step_ms(limits, policy->step);
         policy->step++;
     }
