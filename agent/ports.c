@@ -3,10 +3,14 @@
 #include "agent/migration.h"
 
 #include "lib/json.h"
+#include "net/frames.h"
+#include "net/net_provider.h"
 
 static char **copy_addresses(char *const *addresses)
 {
     size_t n = text_vector_length(addresses);
+    if (n > FRAME_ADDRESSES_MAX)
+        n = FRAME_ADDRESSES_MAX; /* more are not announced, and a record may not have more */
     char **copy = NEW_ARRAY(char *, n + 1);
 
     for (size_t i = 0; i < n; i++)
@@ -38,6 +42,10 @@ static int port_from_vif(const struct vif *vif, const char *instance_uuid, struc
     port->create_tap = vif->ovs_create_tap;
     /* as the domain's XML has it: source_start.c's interface_from_vif() */
     port->plugged_by_libvirt = ovs && !vif->delegate_create && !vif->ovs_create_tap;
+    if (net_port_check(port, e) < 0) {
+        net_port_free(port);
+        return err_prefix(e, "port %s: ", vif->port_id);
+    }
     *out = port;
     return 0;
 }
@@ -109,6 +117,8 @@ int port_list_from_json(struct json_object *array, struct port_list *out, struct
 {
     struct port_list list = {0};
 
+    if (array && !json_object_is_type(array, json_type_array))
+        return err_set(e, ERR_PARSE, "a list of ports is not an array");
     for (size_t i = 0; array && i < json_object_array_length(array); i++) {
         struct net_port *port = NULL;
         if (net_port_from_json(json_object_array_get_idx(array, i), &port, e) < 0) {

@@ -210,7 +210,9 @@ static void fill_bindings(struct conduct *c)
     struct json_object *filled = json_object_new_array();
     struct json_object *vifs = migrate_data_vifs(c->data);
 
-    for (size_t i = 0; vifs && i < json_object_array_length(vifs); i++) {
+    size_t count = json_object_is_type(vifs, json_type_array) ? json_object_array_length(vifs) : 0;
+
+    for (size_t i = 0; i < count; i++) {
         _cleanup_(vif_migrate_data_freep) struct vif_migrate_data *v = NULL;
         _cleanup_(json_putp) struct json_object *source = NULL;
         if (vif_migrate_data_from_json(json_object_array_get_idx(vifs, i), &v, NULL) < 0)

@@ -152,7 +152,11 @@ static int check_names(const struct vif *vif, struct err *e)
         return -1;
     if (vif->bridge && text_check_ifname(vif->bridge, "bridge name", e) < 0)
         return -1;
-    return 0;
+    if (vif->ovs_interface_id &&
+        text_check_filename(vif->ovs_interface_id, "ovs_interfaceid", e) < 0)
+        return -1;
+    return vif->physical_network ? text_check_filename(vif->physical_network, "physical network", e)
+                                 : 0;
 }
 
 int vif_from_json(struct json_object *json, struct vif **out, struct err *e)
@@ -241,6 +245,8 @@ static int destination_vif(const struct vif_migrate_data *data, struct json_obje
                        vif_migrate_data_port_id(data) ? vif_migrate_data_port_id(data) : "?");
     if (json_parse(source, strlen(source), &vif, e) < 0)
         return err_prefix(e, "source_vif: ");
+    if (!json_object_is_type(vif, json_type_object))
+        return err_set(e, ERR_PARSE, "source_vif of VIF migrate data is not an object");
     if (vif_migrate_data_vif_type(data))
         json_add_string(vif, "type", vif_migrate_data_vif_type(data));
     if (vif_migrate_data_vnic_type(data))
