@@ -77,7 +77,8 @@ static int read_objects(struct migration *m, struct json_object *o, struct err *
         return -1;
     if (guest && virt_guest_from_json(guest, &m->guest, e) < 0)
         return -1;
-    if (!m->context || !m->data || (m->role == MIGRATION_SOURCE && !m->record))
+    if (!json_object_is_type(m->context, json_type_object) || !m->data ||
+        (m->role == MIGRATION_SOURCE && !m->record))
         return err_set(e, ERR_JOURNAL, "the journal record of migration %s is not whole", m->uuid);
     return 0;
 }
@@ -103,6 +104,10 @@ static int read_texts(struct migration *m, struct json_object *o, struct err *e)
         return err_set(e, ERR_JOURNAL,
                        "the journal record of migration %s has the unknown state %s", m->uuid,
                        state);
+    if ((m->state >= MACHINE_DESTINATION_ACCEPTED) != (m->role == MIGRATION_DESTINATION))
+        return err_set(e, ERR_JOURNAL,
+                       "the journal record of migration %s has the role %s and the state %s",
+                       m->uuid, migration_role_name(m->role), state);
     m->id = json_get_int(o, "id", 0);
     m->created_us = json_get_int(o, "created_us", m->created_us);
     snprintf(m->status, sizeof(m->status), "%s", json_get_string(o, "status", ""));
@@ -123,12 +128,18 @@ int migration_from_record(struct agent *agent, struct json_object *record, struc
     if (json_need_int(record, "version", &version, e) < 0 ||
         json_need_string(record, "uuid", &uuid, e) < 0 ||
         json_need_string(record, "role", &role, e) < 0 ||
+        text_check_uuid(uuid, "migration uuid", e) < 0 ||
         instance_from_json(json_get(record, "instance"), &instance, e) < 0)
         return -1;
     if (version != RECORD_VERSION)
         return err_set(e, ERR_JOURNAL,
                        "journal record of version %lld; this agent reads version %d",
                        (long long)version, RECORD_VERSION);
+    if (!text_equal(role, "source") && !text_equal(role, "destination"))
+        return err_set(e, ERR_JOURNAL,
+                       "the journal record of migration %s has a role that is neither source nor "
+                       "destination",
+                       uuid);
     struct migration *m =
         migration_new(agent, text_equal(role, "source") ? MIGRATION_SOURCE : MIGRATION_DESTINATION,
                       uuid, instance);

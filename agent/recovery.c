@@ -246,8 +246,11 @@ static void take_record(void *aux, const char *uuid, const char *role, struct js
 {
     struct load *load = aux;
 
-    (void)uuid;
-    (void)role;
+    if (!text_equal(json_get_string(record, "uuid", ""), uuid) ||
+        !text_equal(json_get_string(record, "role", ""), role)) {
+        log_error("journal record %s.%s is about another migration and is left alone", uuid, role);
+        return;
+    }
     json_object_array_add(load->records, json_object_get(record));
 }
 
