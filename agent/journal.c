@@ -109,8 +109,11 @@ int journal_write(struct journal *journal, const char *uuid, const char *role,
         (void)unlinkat(journal->dir_fd, fresh, 0);
         return -1;
     }
-    if (renameat(journal->dir_fd, fresh, journal->dir_fd, name) < 0)
-        return err_set_errno(e, ERR_JOURNAL, errno, "journal record %s/%s", journal->path, name);
+    if (renameat(journal->dir_fd, fresh, journal->dir_fd, name) < 0) {
+        (void)err_set_errno(e, ERR_JOURNAL, errno, "journal record %s/%s", journal->path, name);
+        (void)unlinkat(journal->dir_fd, fresh, 0);
+        return -1;
+    }
     if (sync_directory(journal, e) < 0)
         return -1;
     return fault_point("journal.written", e);
@@ -137,7 +140,7 @@ static bool split_name(const char *name, char uuid[37], char role[16])
     if (length < 37 + 6 || length > 36 + 1 + 15 + 5 || name[36] != '.' ||
         !text_ends_with(name, ".json"))
         return false;
-    snprintf(uuid, 37, "%s", name);
+    snprintf(uuid, 37, "%.36s", name);
     snprintf(role, 16, "%.*s", (int)(length - 37 - 5), name + 37);
     return text_check_uuid(uuid, "uuid", NULL) == 0 &&
            (text_equal(role, "source") || text_equal(role, "destination"));
@@ -158,6 +161,8 @@ static int read_record(const struct journal *journal, const char *name, struct j
     _cleanup_(str_freep) char *text = mem_new(size + 1);
     while (got < size) {
         ssize_t n = read(fd, text + got, size - got);
+        if (n < 0 && errno == EINTR)
+            continue;
         if (n <= 0)
             return err_set(e, ERR_JOURNAL, "journal record %s/%s is cut short", journal->path,
                            name);
@@ -177,7 +182,7 @@ static void park(const struct journal *journal, const char *name, const struct e
 {
     char parked[NAME_SIZE + 16];
 
-    snprintf(parked, sizeof(parked), "parked/%s", name);
+    snprintf(parked, sizeof(parked), "parked/%.*s", NAME_SIZE, name);
     log_err(LOG_LEVEL_ERROR, why, "the record is parked in %s/parked", journal->path);
     if (renameat(journal->dir_fd, name, journal->dir_fd, parked) < 0)
         log_error("journal record %s/%s cannot be parked: %s", journal->path, name,
