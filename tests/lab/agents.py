@@ -2,11 +2,20 @@
 """computed and computectl of the build tree, on a host of the lab."""
 import json
 import os
+import re
+import shlex
 import signal
 
 from namespaces import LabError, wait_until
 
 CONFIG = '/etc/computed/computed.yaml'
+# What sanitizers and valgrind write when they found something.
+FINDINGS = re.compile(r'^.*(?:ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error:|ERROR SUMMARY: [1-9]).*$', re.M)
+
+
+def checker_env():
+    """The options of sanitizers that this process was given, for an agent that is built with them."""
+    return {k: v for k, v in os.environ.items() if k in ('ASAN_OPTIONS', 'LSAN_OPTIONS', 'TSAN_OPTIONS', 'UBSAN_OPTIONS')}
 
 
 def program(name):
@@ -27,7 +36,8 @@ class Agent:
     """computed on one host. extra_config: {section: {option: value}} laid over the lab's own; None removes one."""
 
     def __init__(self, lab, host, extra_config=None, attach=False, wait=True, env=None, wrapper=()):
-        self.lab, self.host, self.env, self.wrapper = lab, host, env or {}, list(wrapper)
+        self.lab, self.host, self.env = lab, host, {**checker_env(), **(env or {})}
+        self.wrapper = list(wrapper) or shlex.split(os.environ.get('COMPUTED_LAB_WRAPPER', ''))
         self.service = host.services.get('computed')
         self.config = self._config(extra_config or {})
         if not attach:
@@ -76,6 +86,10 @@ class Agent:
 
     def log(self):
         return self.service.output()
+
+    def findings(self):
+        """The first lines of what a sanitizer or valgrind reported so far."""
+        return FINDINGS.findall(self.log()) if self.service else []
 
     def stop(self, seconds=15):
         return self.service.stop(seconds) if self.service else None

@@ -37,8 +37,11 @@ def _spotless(lab):
     """Gives the lab to one test, and fails the test when something is left on a host afterwards."""
     before = lab.scan()
     yield lab
+    found = {}
     for agent in list(lab.agents.values()):
         agent.stop()
+        if agent.findings():
+            found[agent.host.name] = agent.log()[-20000:]
     lab.agents.clear()
     lab.shape(None)
     left = {}
@@ -54,6 +57,7 @@ def _spotless(lab):
         if extra:
             left[f'{host} files'] = extra
     assert not left, f'left behind: {left}'
+    assert not found, 'a sanitizer or valgrind reported: ' + '\n'.join(f'{host}:\n{log}' for host, log in found.items())
 
 
 @pytest.fixture
