@@ -91,7 +91,8 @@ struct conf *conf_reload_merge(const struct conf *old, const struct conf *fresh,
 
 /*
  * One file as it is written, for `conf import` and tools: every entry, known or not, in file order.
- * 0, or -1 with ERR_PARSE of the first thing that cannot be read.
+ * 0, or -1 with ERR_PARSE of the first thing that cannot be read; what could be read is in *out then too,
+ * so it is cleared by the caller in both cases (zero it first).
  */
 enum conf_syntax { CONF_SYNTAX_YAML, CONF_SYNTAX_INI };
 struct conf_entry {
