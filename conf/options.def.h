@@ -402,6 +402,7 @@ OPT(net, announce_interval, INT, "10", .min = 1, .max = 10000, .unit = "ms", .fl
     .nova = "none", .since = "0.1")
 OPT(net, physical_interface_mappings, LIST, "",
     .help = "Interfaces of physical networks, as network:interface pairs; used when a bridge is missing and must be made.",
+    .more = "Where nobody names a port's physical network (standalone), the bridge's own name stands for it.",
     .nova = "none", .since = "0.1")
 OPT(net, bridge_without_uplink, ENUM, "auto", .words = "auto|yes|no", .flags = CONF_RELOAD,
     .help = "Whether a missing bridge whose interface is not known is made without one, for Neutron's agent to finish.",

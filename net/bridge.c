@@ -18,14 +18,21 @@
 
 LOG_MODULE(net);
 
-/* "physnet1:eth1" -> a copy of "eth1"; NULL if the physical network has no row. */
-static char *mapped_interface(const struct conf *conf, const char *physical_network)
+/* What names the port's row: without Neutron no physical network is known, but the bridge has a name. */
+static const char *mapping_key(const struct net_port *port)
 {
-    size_t n, length = physical_network ? strlen(physical_network) : 0;
+    return port->physical_network ? port->physical_network : port->bridge;
+}
+
+/* "physnet1:eth1" -> a copy of "eth1"; NULL if there is no row. */
+static char *mapped_interface(const struct conf *conf, const struct net_port *port)
+{
+    const char *key = mapping_key(port);
+    size_t n, length = strlen(key);
     const char *const *rows = conf_list(conf, CONF_net_physical_interface_mappings, &n);
 
     for (size_t i = 0; i < n && length; i++)
-        if (strncmp(rows[i], physical_network, length) == 0 && rows[i][length] == ':')
+        if (strncmp(rows[i], key, length) == 0 && rows[i][length] == ':')
             return text_dup(rows[i] + length + 1);
     return NULL;
 }
@@ -65,19 +72,19 @@ static int check_uplink_free(struct netlink *nl, const char *bridge, const char 
     if (!found)
         return err_set(e, ERR_NET_PLUG,
                        "bridge %s is missing and cannot be made: interface %s, which [net] "
-                       "physical_interface_mappings gives for physical network %s, does not exist",
+                       "physical_interface_mappings gives for %s, does not exist",
                        bridge, name, network);
     if (out->master)
         return err_set(e, ERR_NET_PLUG,
                        "bridge %s is missing and cannot be made: interface %s, which [net] "
-                       "physical_interface_mappings gives for physical network %s, is in another "
+                       "physical_interface_mappings gives for %s, is in another "
                        "bridge",
                        bridge, name, network);
     if (netlink_has_address(nl, out, &has_address, e) < 0)
         return -1;
     if (has_address)
         return err_set(e, ERR_NET_PLUG,
-                       "bridge %s is missing and cannot be made: interface %s (physical network "
+                       "bridge %s is missing and cannot be made: interface %s (for "
                        "%s) has an IP address, which would not be reachable in a bridge",
                        bridge, name, network);
     return 0;
@@ -87,11 +94,11 @@ static int check_uplink_free(struct netlink *nl, const char *bridge, const char 
 static int find_uplink(const struct net_look *look, struct netlink *nl, const struct net_port *port,
                        struct link *out, bool *found, struct err *e)
 {
-    _cleanup_(str_freep) char *name = mapped_interface(look->conf, port->physical_network);
+    _cleanup_(str_freep) char *name = mapped_interface(look->conf, port);
 
     *found = false;
     if (name) {
-        if (check_uplink_free(nl, port->bridge, port->physical_network, name, out, e) < 0)
+        if (check_uplink_free(nl, port->bridge, mapping_key(port), name, out, e) < 0)
             return -1;
         *found = true;
         return 0;
@@ -99,10 +106,12 @@ static int find_uplink(const struct net_look *look, struct netlink *nl, const st
     if (may_lack_uplink(look->conf))
         return 0;
     _cleanup_(str_freep) char *rows = mappings_as_text(look->conf);
-    return err_set(e, ERR_NET_PLUG,
-                   "bridge %s is missing and cannot be made: no interface is known for physical "
-                   "network %s ([net] physical_interface_mappings: %s)",
-                   port->bridge, port->physical_network ? port->physical_network : "(none)", rows);
+    return err_set(
+        e, ERR_NET_PLUG,
+        "bridge %s is missing and cannot be made: no interface is known for %s %s ([net] "
+        "physical_interface_mappings: %s)",
+        port->bridge, port->physical_network ? "physical network" : "bridge", mapping_key(port),
+        rows);
 }
 
 static int check_mtu(const struct link *link, const struct net_port *port, struct err *e)
@@ -187,7 +196,7 @@ static int check_port_forwards(const struct link *link, const char *bridge, stru
 static int check_uplinks(const struct net_look *look, struct netlink *nl, const struct link *bridge,
                          const struct net_port *port, struct err *e)
 {
-    _cleanup_(str_freep) char *mapped = mapped_interface(look->conf, port->physical_network);
+    _cleanup_(str_freep) char *mapped = mapped_interface(look->conf, port);
     _cleanup_(mem_freep) struct link *links = NULL;
     struct err reason = ERR_INIT;
     size_t n;
