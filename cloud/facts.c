@@ -67,7 +67,7 @@ static struct json_object *vif_of(const struct cloud_interface_facts *facts)
     json_add_string(vif, "vnic_type", "normal");
     json_add(vif, "profile", json_object_new_object());
     json_add_bool(vif, "preserve_on_delete", true);
-    json_add_bool(vif, "delegate_create", true);
+    json_add_bool(vif, "delegate_create", false); /* libvirt makes the port, as the domain says */
     json_add(vif, "meta", json_object_new_object());
     return vif;
 }

@@ -395,6 +395,8 @@ static int rewrite_interface(xmlNode *element, const struct virt_destination *to
     set_interface_source(element, new);
     set_interface_target(element, new);
     set_virtualport(element, new);
+    if (text_equal(new->type, "ethernet")) /* the tag goes with the port, which is not libvirt's */
+        xml_remove_children(element, "vlan");
     xml_remove_children(element, "script");
     return 0;
 }
