@@ -34,7 +34,7 @@ struct agent {
     struct net *net;
     struct cloud *cloud;
     struct journal *journal;
-    struct switchover *switchover; /* NULL when the direct line is switched off */
+    struct switchover *switchover; /* NULL while the direct line was never wanted */
     struct control *control;
     struct conf
         *undo_conf; /* what the undo rows use: the snapshot of the start, whatever is reloaded */
@@ -66,6 +66,10 @@ void agent_virt_event(void *aux, const char *uuid, enum virt_event event, int64_
 void agent_virt_iteration(void *aux, const char *uuid, int iteration, int64_t at_us);
 void agent_virt_job_completed(void *aux, const char *uuid, const struct virt_job *job,
                               int64_t at_us);
+/* Opens the direct line if [net] switchover wants it and it is not open; again after each reload. */
+int agent_switchover_open(struct agent *agent, struct err *e);
+/* Whether new migrations use it. */
+bool agent_switchover_is_on(const struct agent *agent);
 void agent_switchover_signal(void *aux, const char *migration_uuid, enum switchover_signal signal,
                              int64_t at_us);
 void agent_rpc_state(void *aux, bool up, const char *why);

@@ -340,7 +340,7 @@ static void open_direct_line(struct migration *m)
     struct agent *agent = m->agent;
     struct err e = ERR_INIT;
 
-    if (!agent->switchover)
+    if (!agent_switchover_is_on(agent))
         return;
     if (switchover_expect(agent->switchover, m->uuid, m->switchover_key, &e) < 0) {
         log_err(LOG_LEVEL_WARNING, &e, "migration %s: no direct line", m->uuid);

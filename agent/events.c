@@ -6,6 +6,7 @@
 #include "lib/clock.h"
 #include "lib/log.h"
 #include "lib/metrics.h"
+#include "lib/text.h"
 
 LOG_MODULE(events);
 
@@ -126,6 +127,22 @@ void agent_virt_job_completed(void *aux, const char *uuid, const struct virt_job
         return;
     m->progress.ended_us = at_us;
     monitor_completed(m, job);
+}
+
+bool agent_switchover_is_on(const struct agent *agent)
+{
+    return agent->switchover && !text_equal(conf_string(agent->conf, CONF_net_switchover), "off");
+}
+
+int agent_switchover_open(struct agent *agent, struct err *e)
+{
+    const struct conf *conf = agent->conf;
+
+    if (agent->switchover || text_equal(conf_string(conf, CONF_net_switchover), "off"))
+        return 0;
+    return switchover_new(&agent->switchover, agent->loop, agent_direct_address(conf),
+                          (int)conf_int(conf, CONF_agent_migration_port), agent_switchover_signal,
+                          agent, e);
 }
 
 void agent_switchover_signal(void *aux, const char *migration_uuid, enum switchover_signal signal,

@@ -171,17 +171,6 @@ static const struct undo_handler *join_undo_handlers(struct agent *agent)
     return rows;
 }
 
-static int open_switchover(struct agent *agent, struct err *e)
-{
-    const struct conf *conf = agent->conf;
-
-    if (text_equal(conf_string(conf, CONF_net_switchover), "off"))
-        return 0;
-    return switchover_new(&agent->switchover, agent->loop, agent_direct_address(conf),
-                          (int)conf_int(conf, CONF_agent_migration_port), agent_switchover_signal,
-                          agent, e);
-}
-
 static int open_signals(struct process *p, struct err *e)
 {
     struct loop *loop = p->agent.loop;
@@ -216,7 +205,7 @@ static int open_rooms(struct agent *agent, struct err *e)
         return -1;
     agent->undo_conf = conf_ref(agent->conf);
     agent->undo_handlers = join_undo_handlers(agent);
-    if (open_switchover(agent, e) < 0 ||
+    if (agent_switchover_open(agent, e) < 0 ||
         rpc_new(&agent->rpc, agent->loop, agent->conf, agent->host, &rpc_callbacks, agent, e) < 0)
         return -1;
     return cloud_new(&agent->cloud, agent->loop, agent->conf, agent->rpc, agent->host, e);

@@ -40,10 +40,15 @@ int agent_reload(struct agent *agent, struct json_object **report, struct err *e
     virt_set_conf(agent->virt, merged);
     net_set_conf(agent->net, merged);
     rpc_reload(agent->rpc, merged);
-    log_set_level(NULL, conf_bool(merged, CONF_DEFAULT_debug) ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
+    if (changed[CONF_DEFAULT_debug]) /* else, what `computectl log-level` set stays */
+        log_set_level(NULL,
+                      conf_bool(merged, CONF_DEFAULT_debug) ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
     conf_unref(agent->conf);
     agent->conf = merged;
     source_next(agent); /* there may be more places now */
+    struct err line = ERR_INIT;
+    if (agent_switchover_open(agent, &line) < 0) /* everything else has been taken over */
+        log_err(LOG_LEVEL_ERROR, &line, "net.switchover has no effect");
     struct json_object *o = json_object_new_object();
     json_add(o, "changed", names_of(changed));
     json_add(o, "needs_restart", names_of(restart));

@@ -414,7 +414,7 @@ static void open_direct_line(struct migration *m)
     struct json_object *facts = migrate_data_computed_switchover(m->data);
     struct err e = ERR_INIT;
 
-    if (!facts || !m->agent->switchover)
+    if (!facts || !agent_switchover_is_on(m->agent))
         return;
     if (switchover_peer_new(m->agent->switchover, json_get_string(facts, "address", ""),
                             (int)json_get_int(facts, "port", 0), m->uuid,
