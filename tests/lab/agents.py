@@ -49,7 +49,6 @@ class Agent:
                         'instances_path': '/var/lib/nova/instances', 'state_path': '/var/lib/nova'},
             'libvirt': {'virt_type': 'qemu', 'live_migration_scheme': 'tcp', 'live_migration_inbound_addr': self.host.address},
             'agent': {'control_plane': 'standalone', 'control_socket': '/run/computed/control.sock', 'control_group': ''},
-            'net': {'ovs_datapath_type': 'netdev'} if self.lab.net == 'ovs' else {},
         }
         for section, options in extra.items():
             merged = {**config.get(section, {}), **options}

@@ -119,7 +119,7 @@ class Guest:
 
     def __init__(self, lab, host, name=None, memory_mb=256, vcpus=1, disk='qcow2-overlay', disk_mib=128, disks=(),
                  network=True, nics=1, config_drive=False, machine='pc', kernel_in_instance_dir=False,
-                 dirty=0, hot_set=0, fill=0, disk_rate=0, disk_hot=0, sync=False, start=True):
+                 dirty=0, hot_set=0, fill=0, disk_rate=0, disk_hot=0, sync=False, start=True, mtu=1500):
         """disk: 'qcow2-overlay' (on a raw base in _base, as Nova makes it), 'qcow2', 'raw' or None.
         disks: further disks, dicts of name, format ('qcow2' or 'raw') and mib. nics: 0 to 2, the second on the
         second tenant network. dirty, disk_rate: MiB/s; hot_set, fill, disk_hot: MiB."""
@@ -138,7 +138,7 @@ class Guest:
             p['tap'] = 'tap' + p['id'][:11]
         self.boot_dir = self.dir if kernel_in_instance_dir else BOOT
         self.disks = []
-        self.config_drive = config_drive
+        self.config_drive, self.mtu = config_drive, mtu
         self._command_id = 0
         self._make_files(disk, disk_mib, disks)
         for p in self.ports:
@@ -225,7 +225,7 @@ class Guest:
             else:
                 where = f"<source bridge='{net['bridge']}'/>"
             out += (f"<interface type='bridge'><mac address='{p['mac']}'/><model type='virtio'/>{where}"
-                    f"<mtu size='1500'/><target dev='{p['tap']}'/></interface>\n")
+                    f"<mtu size='{self.mtu}'/><target dev='{p['tap']}'/></interface>\n")
         return out
 
     def _metadata_xml(self):

@@ -124,7 +124,8 @@ class Host(Box):
     def wire_ovs(self, networks):
         self.vsctl('add-br', 'br-int', '--', 'set', 'Bridge', 'br-int', 'datapath_type=netdev')
         for n in networks:
-            self.vsctl('add-port', 'br-int', n['uplink'], *([f'tag={n["tag"]}'] if n['tag'] else []))
+            # also for tag 0: a port without a tag is a trunk, and two of them between the hosts are a loop
+            self.vsctl('add-port', 'br-int', n['uplink'], f'tag={n["tag"]}')
 
     def vsctl(self, *args):
         return self.run(['ovs-vsctl', '--timeout=10', *args]).stdout
