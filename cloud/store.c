@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cloud/store.h"
 
+#include <errno.h>
+#include <semaphore.h>
 #include <sqlite3.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "lib/clock.h"
 #include "lib/json.h"
@@ -13,7 +16,7 @@
 
 LOG_MODULE(store);
 
-enum { CLOSE_WAIT_US = 2000000, BUSY_MS = 5000 };
+enum { CLOSE_WAIT_S = 1, BUSY_MS = 5000 };
 
 struct store {
     sqlite3 *db; /* used by the one worker thread only, once open */
@@ -215,12 +218,42 @@ int store_open(struct store **out, struct loop *loop, const char *path, struct e
     return 0;
 }
 
+/* The last of all jobs: when it has run, all that were queued have. */
+static void last_run(void *aux)
+{
+    (void)sem_post(aux);
+}
+
+static void last_release(void *aux)
+{
+    (void)sem_destroy(aux);
+    free(aux);
+}
+
+/* workers_free() would drop what is queued: the accounts of how migrations ended. */
+static void wait_for_queued(struct store *store)
+{
+    sem_t *done = NEW(sem_t);
+    struct work work = {
+        .name = "migrations' database", .run = last_run, .release = last_release, .aux = done};
+    struct timespec until;
+
+    (void)sem_init(done, 0, 0);
+    workers_submit(store->worker, &work);
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += CLOSE_WAIT_S;
+    while (sem_clockwait(done, CLOCK_MONOTONIC, &until) < 0 && errno == EINTR)
+        continue;
+}
+
 void store_close(struct store *store)
 {
     if (!store)
         return;
-    if (store->worker)
-        workers_free(store->worker, CLOSE_WAIT_US);
+    if (store->worker) {
+        wait_for_queued(store);
+        workers_free(store->worker, CLOSE_WAIT_S * USEC_PER_SEC);
+    }
     sqlite3_close_v2(store->db);
     free(store);
 }
