@@ -72,8 +72,9 @@ static bool offers(amqp_bytes_t list, const char *word)
     return false;
 }
 
-/* AMQPLAIN's response is a table without its length. */
-static int amqplain(const struct transport_host *host, char out[RESPONSE_SIZE], size_t *length)
+/* AMQPLAIN's response is a table without its length: what follows the first four bytes of `out`. */
+static int amqplain(const struct transport_host *host, char out[RESPONSE_SIZE],
+                    amqp_bytes_t *response)
 {
     amqp_table_entry_t entries[] = {text_entry("LOGIN", host->user),
                                     text_entry("PASSWORD", host->password)};
@@ -83,8 +84,7 @@ static int amqplain(const struct transport_host *host, char out[RESPONSE_SIZE], 
 
     if (amqp_encode_table(buffer, &table, &used) != AMQP_STATUS_OK || used < 4)
         return -1;
-    memmove(out, out + 4, used - 4);
-    *length = used - 4;
+    *response = (amqp_bytes_t){.bytes = out + 4, .len = used - 4};
     return 0;
 }
 
@@ -141,7 +141,7 @@ static int send_start_ok(struct session *s, const char *mechanism, const char *n
     if (text_equal(mechanism, "PLAIN"))
         r = plain(s->host, response, &ok.response.len);
     else if (text_equal(mechanism, "AMQPLAIN"))
-        r = amqplain(s->host, response, &ok.response.len);
+        r = amqplain(s->host, response, &ok.response);
     if (r < 0)
         session_dies(s, ERR_CONFIG, e, "user and password are too long together");
     else
