@@ -265,7 +265,7 @@ static int remove_below(int directory_fd, int depth, struct err *e)
     int copy = paths_open_beneath(directory_fd, ".", DIRECTORY_FLAGS, 0);
 
     if (copy < 0)
-        copy = dup(directory_fd);
+        copy = fcntl(directory_fd, F_DUPFD_CLOEXEC, 0);
     dir = copy < 0 ? NULL : fdopendir(copy);
     if (!dir) {
         int reason = errno;
