@@ -221,6 +221,39 @@ UNIT_TEST(failed_write, "a write that fails leaves the record that was there")
     text_buffer_free(&found);
 }
 
+UNIT_TEST(failed_rename, "a rename that fails leaves what was there, and no other file")
+{
+    _cleanup_(str_freep) char *path = text_format("%s/" ONE ".source.json", directory);
+
+    UNIT_EQ(mkdir(path, 0700), 0);
+    UNIT_EQ(write_record(ONE, "source", 1), -1);
+    UNIT_EQ(unit_err.code, ERR_JOURNAL);
+    UNIT_TRUE(!is_there(ONE ".source.json.new"));
+}
+
+UNIT_TEST(nth_failure, "whichever step of whichever write fails, a whole record is what is left")
+{
+    static const char *const faults[] = {"journal.write", "journal.fsync", "journal.written"};
+
+    for (size_t i = 0; i < 3 * ARRAY_LEN(faults); i++) {
+        _cleanup_(str_freep) char *spec = text_format("%s=error@%zu", faults[i / 3], i % 3 + 1);
+        int64_t last = 0, fails = (int64_t)(i % 3) + 1;
+        UNIT_OK(journal_remove(journal, ONE, "source", &unit_err));
+        UNIT_OK(fault_arm(spec, &unit_err));
+        for (int64_t n = 1; n <= 4; n++) {
+            UNIT_EQ(write_record(ONE, "source", n) < 0, n == fails);
+            if (n != fails || i / 3 == 2) /* the last point is after the rename */
+                last = n;
+            _cleanup_(str_freep) char *expected = text_format(ONE ".source=%lld ", (long long)last);
+            UNIT_TRUE(!is_there(ONE ".source.json.new"));
+            load(last > 0, 0);
+            UNIT_STR(found.data, last > 0 ? expected : "");
+        }
+        fault_disarm_all();
+    }
+    text_buffer_free(&found);
+}
+
 UNIT_TEST(failed_after, "a failure told after the rename is told, and the new record is there")
 {
     UNIT_OK(write_record(ONE, "source", 1));
