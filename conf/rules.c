@@ -69,6 +69,11 @@ static void migration_rules(const struct conf *c, struct conf_report *report)
     bool tunnelled = conf_bool(c, CONF_libvirt_live_migration_tunnelled);
     const char *uri = text_of(c, CONF_libvirt_live_migration_uri);
 
+    const char *scheme = text_of(c, CONF_libvirt_live_migration_scheme);
+
+    if (text_starts_with(uri, "qemu+tcp:") || (!*uri && text_equal(scheme, "tcp")))
+        warning(report, "libvirt: migrations reach the other libvirtd by TCP without TLS; that is "
+                        "safe only on a network that nobody else reaches (live_migration_scheme)");
     if (tunnelled && conf_bool(c, CONF_libvirt_live_migration_with_native_tls))
         error(report, "libvirt: live_migration_tunnelled and live_migration_with_native_tls "
                       "exclude each other");
