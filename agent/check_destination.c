@@ -211,7 +211,7 @@ static int fill_data(struct check *check, struct err *e)
         migrate_data_set_block_migration(d, check->block_migration);
     if (check->disk_over_commit >= 0)
         migrate_data_set_disk_over_commit(d, check->disk_over_commit);
-    migrate_data_set_disk_available_mb(d, check->disk_free / (1024 * 1024));
+    migrate_data_set_disk_available_mb(d, check->disk_free / (INT64_C(1024) * 1024));
     migrate_data_set_graphics_listen_addr_vnc(d,
                                               listen_address(check->conf, CONF_vnc_server_listen));
     migrate_data_set_graphics_listen_addr_spice(

@@ -29,13 +29,15 @@
         free(v);                                                                                   \
     }                                                                                              \
     DEFINE_CLEANUP(struct view *, view##_free)                                                     \
-    static inline _unused_ struct view *view##_wrap(struct object *object)                         \
+    static inline struct view *view##_made(struct object *object)                                  \
     {                                                                                              \
-        if (!object)                                                                               \
-            return NULL;                                                                           \
         struct view *v = NEW(struct view);                                                         \
         v->object = object;                                                                        \
         return v;                                                                                  \
+    }                                                                                              \
+    static inline _unused_ struct view *view##_wrap(struct object *object)                         \
+    {                                                                                              \
+        return object ? view##_made(object) : NULL;                                                \
     }                                                                                              \
     static inline _unused_ int view##_from_json(struct json_object *primitive, struct view **out,  \
                                                 struct err *e)                                     \
@@ -43,7 +45,7 @@
         struct object *object = NULL;                                                              \
         if (object_from_json(primitive, class_name, class_major, &object, e) < 0)                  \
             return -1;                                                                             \
-        *out = view##_wrap(object);                                                                \
+        *out = view##_made(object);                                                                \
         return 0;                                                                                  \
     }                                                                                              \
     static inline _unused_ struct json_object *view##_to_json(const struct view *v)                \
@@ -52,7 +54,7 @@
     }                                                                                              \
     static inline _unused_ struct view *view##_copy(const struct view *v)                          \
     {                                                                                              \
-        return view##_wrap(object_copy(v->object));                                                \
+        return view##_made(object_copy(v->object));                                                \
     }                                                                                              \
     static inline _unused_ bool view##_has(const struct view *v, const char *field)                \
     {                                                                                              \

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The error object and the columns of its table. */
+#define ERR_IMPLEMENTATION
 #include "lib/err.h"
 
 #include <stdarg.h>

@@ -107,6 +107,12 @@ int err_set_at(struct err *e, enum err_code code, int sys, const char *file, int
  */
 int err_prefix(struct err *e, const char *format, ...) _printf_(2, 3);
 
+/* clang's analyzer sees one file at a time; without this it follows paths on which these return 0. */
+#if defined(__clang_analyzer__) && !defined(ERR_IMPLEMENTATION)
+#define err_set_at(...) ((void)err_set_at(__VA_ARGS__), -1)
+#define err_prefix(...) ((void)err_prefix(__VA_ARGS__), -1)
+#endif
+
 /* True if an error is set. */
 static inline bool err_is_set(const struct err *e)
 {

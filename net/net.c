@@ -403,7 +403,7 @@ int net_wait_ready(struct net *net, const struct net_port *port, int64_t timeout
     _cleanup_(conf_unrefp) struct conf *conf = net_conf(net);
     const struct net_look look = {
         .net = net, .conf = conf, .deadline_us = clock_monotonic_us() + timeout_us};
-    const struct timespec pause = {.tv_nsec = READY_POLL_US * 1000};
+    const struct timespec pause = {.tv_nsec = READY_POLL_US * 1000L};
     const struct net_port wanted = with_mtu(port, conf);
 
     if (net_port_check(port, e) < 0 || fault_point("net.ready", e) < 0)

@@ -96,7 +96,7 @@ static uint32_t version_bitmap(const struct openflow_message *hello)
             return 0;
         if (type == HELLO_VERSION_BITMAP && length >= 8)
             return get32(hello->data + at + 4);
-        at += (length + 7u) / 8 * 8;
+        at += (length + (size_t)7) / 8 * 8;
     }
     return 0;
 }
@@ -105,9 +105,9 @@ int openflow_negotiate(const struct openflow_message *hello, uint8_t *version, s
 {
     uint32_t bitmap = version_bitmap(hello);
 
-    if (bitmap ? bitmap & 1u << OPENFLOW_13 : hello->version >= OPENFLOW_13)
+    if (bitmap ? bitmap & 1U << OPENFLOW_13 : hello->version >= OPENFLOW_13)
         *version = OPENFLOW_13;
-    else if (bitmap ? bitmap & 1u << OPENFLOW_10 : hello->version == OPENFLOW_10)
+    else if (bitmap ? bitmap & 1U << OPENFLOW_10 : hello->version == OPENFLOW_10)
         *version = OPENFLOW_10;
     else
         return err_set(e, ERR_NET_PLUG,
@@ -168,7 +168,7 @@ void openflow_put_hello(struct text_buffer *b)
     put_header(b, OPENFLOW_13, OPENFLOW_HELLO, OPENFLOW_HEADER_SIZE + 8, our_xid);
     put16(b, HELLO_VERSION_BITMAP);
     put16(b, 8);
-    put32(b, 1u << OPENFLOW_10 | 1u << OPENFLOW_13);
+    put32(b, 1U << OPENFLOW_10 | 1U << OPENFLOW_13);
 }
 
 /*

@@ -19,7 +19,7 @@
 /* Nova's limits of a qemu-img run, which hostile images made necessary. */
 static const struct process_limits qemu_img_limits = {
     .timeout_us = 60 * USEC_PER_SEC,
-    .output_max = 1024 * 1024,
+    .output_max = (size_t)1024 * 1024,
     .cpu_seconds = 30,
     .address_space = UINT64_C(2) << 30,
 };
@@ -249,7 +249,7 @@ static int create_qcow2(int fd, const struct image_spec *spec, struct err *e)
     argv[n++] = size;
     if (process_run(argv, &qemu_img_limits, NULL, e) < 0) {
         if (e && strstr(e->text, "No space left"))
-            return image_no_space(fd, spec->path, 256 * 1024, e);
+            return image_no_space(fd, spec->path, INT64_C(256) * 1024, e);
         return err_prefix(e, "qemu-img create of %s: ", spec->path);
     }
     if (check_created(fd, spec, e) < 0)

@@ -62,7 +62,7 @@ static int open_connection(struct copy *copy, struct err *e)
     virConnectAuth auth = {.credtype = NULL, .ncredtype = 0, .cb = answer_nothing};
 
     /* Keepalive begins once it is open; a source that says nothing must end sooner. */
-    libvirt_loop_guard_begin(KEEPALIVE_INTERVAL_S * (KEEPALIVE_COUNT + 1) * USEC_PER_SEC);
+    libvirt_loop_guard_begin((int64_t)KEEPALIVE_INTERVAL_S * (KEEPALIVE_COUNT + 1) * USEC_PER_SEC);
     copy->connection = virConnectOpenAuth(copy->transfer->source_uri, &auth, 0);
     libvirt_loop_guard_end();
     if (!copy->connection)
