@@ -160,10 +160,7 @@ static int interpolate(struct resolver *r, enum conf_id id, const char *text, ch
     const struct conf_row *row = conf_row(id);
 
     for (const char *p = text; *p;) {
-        if (p[0] == '\\' && p[1] == '$') {
-            text_buffer_add(&b, "$");
-            p += 2;
-        } else if (p[0] == '$' && p[1] == '$') {
+        if ((p[0] == '\\' || p[0] == '$') && p[1] == '$') {
             text_buffer_add(&b, "$");
             p += 2;
         } else if (p[0] == '$') {

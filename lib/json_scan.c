@@ -162,11 +162,14 @@ static int scan_unicode(struct scan *s, char out[4], size_t *out_length)
 static int scan_escape(struct scan *s, bool is_key)
 {
     static const char letters[] = "\"\\/bfnrt", meant[] = "\"\\/\b\f\n\r\t";
-    char letter = s->at + 1 < s->length ? s->text[s->at + 1] : '\0';
-    const char *found = letter ? strchr(letters, letter) : NULL;
+    const char *found = NULL;
     size_t length = 1, start = s->at;
-    char bytes[4] = {0};
+    char letter = '\0', bytes[4] = {0};
 
+    if (s->at + 1 < s->length)
+        letter = s->text[s->at + 1];
+    if (letter)
+        found = strchr(letters, letter);
     if (letter == 'u') {
         if (scan_unicode(s, bytes, &length) < 0)
             return -1;
@@ -222,7 +225,7 @@ static bool is_json_number(const char *n)
     if (!whole || (whole > 1 && *n == '0'))
         return false;
     n += whole;
-    if (*n == '.') {
+    if (*n == '.') { /* NOLINT(clang-analyzer-core.*): strspn() stays within the text */
         part = strspn(n + 1, digits);
         if (!part)
             return false;

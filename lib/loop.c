@@ -249,6 +249,7 @@ void loop_timer_arm(struct loop_timer *timer, int64_t delay_us)
     timer->sequence = loop->sequence++;
     if (loop->armed + 2 > loop->heap_capacity) {
         loop->heap_capacity = loop->heap_capacity ? 2 * loop->heap_capacity : 16;
+        /* NOLINTNEXTLINE(bugprone-sizeof-expression): an array of pointers */
         loop->heap = mem_resize(loop->heap, loop->heap_capacity * sizeof(*loop->heap));
     }
     loop->armed++;

@@ -139,6 +139,7 @@ static char *similar_machine(const xmlNode *parent, const char *machine)
     char *best = NULL;
     for (xmlNode *node = xml_child(parent, "machine"); node; node = xml_next(node, "machine")) {
         char *name = xml_content(node);
+        /* NOLINTNEXTLINE(bugprone-not-null-terminated-result): a prefix is compared */
         if (name && strncmp(name, machine, length) == 0 && (!best || strverscmp(name, best) > 0)) {
             free(best);
             best = name;
