@@ -21,8 +21,9 @@ enum {
     LINGER_US = 2500000 /* net_announce() repeats for so long */
 };
 /* Silence of a source after which it is asked: libvirt's own transfer may take long. */
-#define WATCH_US     (300 * USEC_PER_SEC)
-#define UNSETTLED_US (5 * USEC_PER_SEC)
+#define BACK_PAUSE_US (3 * USEC_PER_SEC) /* between two tries while libvirtd is away */
+#define WATCH_US      (300 * USEC_PER_SEC)
+#define UNSETTLED_US  (5 * USEC_PER_SEC)
 
 /* ---- undo steps in the journal ---- */
 
@@ -598,12 +599,26 @@ static int back_run(struct migration_job *job, struct err *e)
     return -1;
 }
 
+static void back_again(void *aux)
+{
+    destination_roll_back(aux);
+}
+
 static void back_done(struct migration_job *job)
 {
     struct migration *m = job->migration;
     struct back *back = job->aux;
 
     take_undo(m, back->undo);
+    if (job->result < 0 && job->e.code == ERR_HYPERVISOR) {
+        log_err(LOG_LEVEL_WARNING, &job->e, "migration %s: taking back on %s waits", m->uuid,
+                m->destination_host);
+        refuse_request(m);
+        loop_timer_free(m->wait_timer);
+        m->wait_timer = loop_timer_new(m->agent->loop, "take back again", back_again, m);
+        loop_timer_arm(m->wait_timer, BACK_PAUSE_US);
+        return;
+    }
     if (job->result < 0) {
         migration_fail(m, &job->e);
         log_err(LOG_LEVEL_ERROR, &job->e, "migration %s: taking back on %s", m->uuid,

@@ -24,11 +24,14 @@ const char *agent_direct_address(const struct conf *conf)
 
 void agent_virt_connection(void *aux, bool up, const char *why)
 {
-    (void)aux;
-    if (up)
-        log_info("libvirt is connected");
-    else
+    struct agent *agent = aux;
+
+    if (!up) {
         log_warning("libvirt is away: %s", why ? why : "no reason given");
+        return;
+    }
+    log_info("libvirt is connected");
+    source_next(agent);
 }
 
 /* ---- the source ---- */

@@ -162,7 +162,9 @@ void source_next(struct agent *agent)
 {
     int64_t places = conf_int(agent->conf, CONF_DEFAULT_max_concurrent_live_migrations);
 
-    while (!agent->draining && (places == 0 || agent->running_out < (unsigned)places)) {
+    /* while libvirtd is away they wait, also after a start */
+    while (!agent->draining && virt_is_up(agent->virt) &&
+           (places == 0 || agent->running_out < (unsigned)places)) {
         struct migration *m = oldest_queued(agent);
         if (!m)
             return;

@@ -19,11 +19,20 @@ LOG_MODULE(source);
 
 enum {
     OBSERVE_PERIOD_US = 1000000,
+    LIBVIRT_PAUSE_US = 3000000, /* between two tries of what needs a libvirtd that is away */
     CONFIRM_ATTEMPTS = 20,
     CONFIRM_PAUSE_US = 3000000,
     LINGER_US = 2500000, /* net_announce() repeats for so long */
     ROLLBACK_CAST_S = 600,
 };
+
+/* Tries an action again, in the state that it belongs to. */
+static void again_later(struct migration *m, const char *name, void (*again)(void *aux))
+{
+    loop_timer_free(m->wait_timer);
+    m->wait_timer = loop_timer_new(m->agent->loop, name, again, m);
+    loop_timer_arm(m->wait_timer, LIBVIRT_PAUSE_US);
+}
 
 /* ---- the outcome ---- */
 
@@ -296,10 +305,21 @@ static int clean_run(struct migration_job *job, struct err *e)
     return err_is_set(e) ? -1 : 0;
 }
 
+static void clean_again(void *aux)
+{
+    source_clean(aux);
+}
+
 static void cleaned(struct migration_job *job)
 {
     struct migration *m = job->migration;
 
+    if (job->result < 0 && job->e.code == ERR_HYPERVISOR) {
+        log_err(LOG_LEVEL_WARNING, &job->e, "migration %s: cleaning up on %s waits", m->uuid,
+                m->source_host);
+        again_later(m, "clean up again", clean_again);
+        return;
+    }
     if (job->result < 0) {
         log_err(LOG_LEVEL_ERROR, &job->e, "migration %s completed, but something is left on %s",
                 m->uuid, m->source_host);
@@ -394,11 +414,24 @@ static void tell_destination(struct migration *m)
              m->context, &options, told_destination, migration_ref(m));
 }
 
+static void submit_back(struct migration *m);
+
+static void resume_again(void *aux)
+{
+    submit_back(aux);
+}
+
 static void back_done(struct migration_job *job)
 {
     struct migration *m = job->migration;
     const struct back *back = job->aux;
 
+    if (job->result < 0 && job->e.code == ERR_HYPERVISOR) {
+        log_err(LOG_LEVEL_WARNING, &job->e, "migration %s: resuming the guest on %s waits", m->uuid,
+                m->source_host);
+        again_later(m, "resume again", resume_again);
+        return;
+    }
     if (job->result < 0) {
         migration_fail(m, &job->e);
         log_err(LOG_LEVEL_ERROR, &job->e, "migration %s: the guest could not be resumed on %s",
@@ -415,6 +448,22 @@ static void back_done(struct migration_job *job)
         machine_event(m, MACHINE_EVENT_ROLLED_BACK);
 }
 
+static void submit_back(struct migration *m)
+{
+    struct back *back = NEW(struct back);
+    struct migration_job job = {.name = "roll back",
+                                .run = back_run,
+                                .done = back_done,
+                                .release = back_release,
+                                .aux = back,
+                                .goes_on_without_record = true};
+
+    back->virt = m->agent->virt;
+    back->uuid = text_dup(m->instance_uuid);
+    back->resume = m->suspended_by_us && !m->initially_paused;
+    migration_submit(m, &job, false, true);
+}
+
 static void reverted(void *aux, const struct err *failure)
 {
     struct migration *m = aux;
@@ -427,13 +476,6 @@ static void reverted(void *aux, const struct err *failure)
 void source_roll_back(struct migration *m)
 {
     struct agent *agent = m->agent;
-    struct back *back = NEW(struct back);
-    struct migration_job job = {.name = "roll back",
-                                .run = back_run,
-                                .done = back_done,
-                                .release = back_release,
-                                .aux = back,
-                                .goes_on_without_record = true};
 
     monitor_stop(m);
     loop_timer_free(m->wait_timer);
@@ -446,10 +488,7 @@ void source_roll_back(struct migration *m)
                    CLOUD_BINDING_DELETE, reverted, migration_ref(m));
     cloud_allocations_revert(agent->cloud, m->context, m->instance, m->record, reverted,
                              migration_ref(m));
-    back->virt = agent->virt;
-    back->uuid = text_dup(m->instance_uuid);
-    back->resume = m->suspended_by_us && !m->initially_paused;
-    migration_submit(m, &job, false, true);
+    submit_back(m);
 }
 
 /* ---- the end ---- */

@@ -43,6 +43,7 @@ void libvirt_host_forget(struct libvirt *lv)
     for (unsigned i = 0; i < lv->caps_count; i++) {
         free(lv->caps[i].key);
         free(lv->caps[i].xml);
+        lv->caps[i] = (struct libvirt_caps){0};
     }
     lv->caps_count = 0;
     pthread_mutex_unlock(&lv->lock);
