@@ -1276,6 +1276,7 @@ UNIT_TEST(one_sample, "a sample that hangs is the only one, and holds up nothing
     start();
     virt_fake_hang(w->agent.virt, "sample", true);
     world_pass(w, 5 * USEC_PER_SEC, USEC_PER_SEC);
+    WORLD_UNTIL(w, did("sample") > 0); /* its thread may not have had its turn yet */
     UNIT_EQ(did("sample"), 1);
     virt_fake_finish(w->agent.virt, WORLD_INSTANCE, VIRT_OUTCOME_COMPLETED, NULL);
     WORLD_UNTIL(w, waits(RPC_METHOD_post_live_migration_at_destination));
