@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What recovery and events need of the destination's side; nothing for others. */
+/* What the destination's files share, and what recovery and events need of them; nothing for others. */
 #pragma once
 
 #include "agent/migration.h"
@@ -8,3 +8,21 @@
 void destination_arm(struct migration *migration);
 /* After a restart, in PREPARED: ports armed again, the direct line open with the key of the record. */
 void destination_rearm(struct migration *migration);
+
+/* Ends the open request, if there is one, with the first failure. */
+void destination_refuse_request(struct migration *migration);
+
+/* ---- undo steps in the journal (agent/destination_undo.c) ---- */
+
+/* What a job needs to write its undo steps: the migration's record as it was at submission. */
+struct destination_saver {
+    struct journal *journal;
+    char *uuid;
+    struct json_object *record;
+};
+void destination_saver_fill(struct destination_saver *saver, struct migration *migration);
+void destination_saver_clear(struct destination_saver *saver);
+/* The undo list of one job: the steps that are known so far, saved through the job's saver. */
+struct undo *destination_undo_of(struct migration *migration, struct destination_saver *saver);
+/* The job is over: its list becomes the migration's, without a way to save. */
+void destination_take_undo(struct migration *migration, struct undo *undo);

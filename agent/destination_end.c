@@ -1,0 +1,396 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The destination's side once it is prepared: the guest's arrival, the source's last word, taking back what
+ * was made, and what comes from a source whose migration is not in memory any more.
+ */
+#include "agent/destination.h"
+
+#include "lib/clock.h"
+#include "lib/json.h"
+#include "lib/log.h"
+#include "virt/storage.h"
+
+LOG_MODULE(destination);
+
+enum { LINGER_US = 2500000 /* net_announce() repeats for so long */ };
+#define BACK_PAUSE_US (3 * USEC_PER_SEC) /* between two tries while libvirtd is away */
+/* Silence of a source after which it is asked: libvirt's own transfer may take long. */
+#define WATCH_US     (300 * USEC_PER_SEC)
+#define UNSETTLED_US (5 * USEC_PER_SEC)
+
+/* ---- arrival ---- */
+
+void destination_arrived(struct migration *m)
+{
+    migration_set_status(m, "running");
+    log_info("migration %s: instance %s runs here now", m->uuid, m->instance_uuid);
+}
+
+struct settle {
+    struct virt *virt;
+    struct conf *conf;
+    char *uuid;
+    bool paused_is_right;
+};
+
+static void settle_release(struct migration_job *job)
+{
+    struct settle *settle = job->aux;
+
+    conf_unref(settle->conf);
+    free(settle->uuid);
+    free(settle);
+}
+
+/* A directory of ours becomes the guest's; on shared storage, and when it is settled, there is none. */
+static int settle_directory(const struct conf *conf, const char *uuid, struct err *e)
+{
+    _cleanup_(str_freep) char *migration = NULL;
+    struct err reason = ERR_INIT;
+
+    if (virt_storage_leftover_migration(conf, uuid, &migration, &reason) == 0)
+        return virt_storage_settle(conf, uuid, e);
+    if (reason.code == ERR_NO_MIGRATION)
+        return 0;
+    if (e)
+        *e = reason;
+    return -1;
+}
+
+/* The word that the source deletes its disks on: read back from libvirt, now. */
+static int settle_run(struct migration_job *job, struct err *e)
+{
+    struct settle *settle = job->aux;
+    enum virt_state state = VIRT_STATE_NONE;
+
+    if (virt_guest_state(settle->virt, settle->uuid, &state, e) < 0)
+        return -1;
+    if (state != VIRT_STATE_RUNNING && !(state == VIRT_STATE_PAUSED && settle->paused_is_right))
+        return err_set(e, ERR_INSTANCE_STATE, "instance %s does not run here: it is %s",
+                       settle->uuid, virt_state_name(state));
+    return settle_directory(settle->conf, settle->uuid, e);
+}
+
+static struct settle *settle_new(struct agent *agent, const struct instance *instance)
+{
+    struct settle *settle = NEW(struct settle);
+
+    settle->virt = agent->virt;
+    settle->conf = conf_ref(agent->conf);
+    settle->uuid = text_dup(instance_uuid(instance));
+    settle->paused_is_right = instance_power_state(instance) == 3;
+    return settle;
+}
+
+static void save_instance(struct migration *m)
+{
+    instance_set_host(m->instance, m->agent->host);
+    instance_set_node(m->instance, m->agent->host);
+    instance_set_task_state(m->instance, NULL);
+    instance_set_progress(m->instance, 0);
+    cloud_instance_save(m->agent->cloud, m->context, m->instance, "migrating", NULL, NULL);
+}
+
+static void settled(struct migration_job *job)
+{
+    struct migration *m = job->migration;
+
+    if (job->result == 0)
+        save_instance(m);
+    if (m->request && job->result == 0)
+        rpc_reply(m->request, NULL);
+    else if (m->request)
+        rpc_fail(m->request, &job->e);
+    m->request = NULL;
+    if (job->result < 0)
+        log_err(LOG_LEVEL_WARNING, &job->e, "migration %s", m->uuid);
+    machine_event(m, job->result < 0 ? MACHINE_EVENT_SETTLE_FAILED : MACHINE_EVENT_SETTLED);
+}
+
+void destination_settle(struct migration *m)
+{
+    struct migration_job job = {
+        .name = "settle", .run = settle_run, .done = settled, .release = settle_release};
+
+    job.aux = settle_new(m->agent, m->instance);
+    migration_submit(m, &job, false, false);
+}
+
+/* The source asks again; if it does not, it is asked. */
+void destination_unsettled(struct migration *m)
+{
+    recovery_watch(m, UNSETTLED_US);
+}
+
+/* ---- taking back ---- */
+
+struct back {
+    struct destination_saver saver;
+    struct undo *undo;
+    struct virt *virt;
+    char *uuid;
+    bool may_have_come; /* the source was told that it may send */
+};
+
+static void back_release(struct migration_job *job)
+{
+    struct back *back = job->aux;
+
+    undo_free(back->undo);
+    destination_saver_clear(&back->saver);
+    free(back->uuid);
+    free(back);
+}
+
+static int back_run(struct migration_job *job, struct err *e)
+{
+    struct back *back = job->aux;
+    struct err failure = ERR_INIT;
+
+    /* a domain that was here before is not ours, and nothing was made over it */
+    if (back->may_have_come && virt_guest_destroy_incoming(back->virt, back->uuid, e) < 0)
+        return -1; /* it runs, or libvirt is away: its disks stay */
+    if (undo_run(back->undo, &failure) == 0)
+        return 0;
+    if (undo_length(back->undo) == 0) { /* all is undone, only the record could not be written */
+        log_err(LOG_LEVEL_ERROR, &failure, "migration %s", job->uuid);
+        return 0;
+    }
+    *e = failure;
+    return -1;
+}
+
+static void back_again(void *aux)
+{
+    destination_roll_back(aux);
+}
+
+static void back_done(struct migration_job *job)
+{
+    struct migration *m = job->migration;
+    struct back *back = job->aux;
+
+    destination_take_undo(m, back->undo);
+    if (job->result < 0 && job->e.code == ERR_HYPERVISOR) {
+        log_err(LOG_LEVEL_WARNING, &job->e, "migration %s: taking back on %s waits", m->uuid,
+                m->destination_host);
+        destination_refuse_request(m);
+        loop_timer_free(m->wait_timer);
+        m->wait_timer = loop_timer_new(m->agent->loop, "take back again", back_again, m);
+        loop_timer_arm(m->wait_timer, BACK_PAUSE_US);
+        return;
+    }
+    if (job->result < 0) {
+        migration_fail(m, &job->e);
+        log_err(LOG_LEVEL_ERROR, &job->e, "migration %s: taking back on %s", m->uuid,
+                m->destination_host);
+    }
+    destination_refuse_request(m);
+    machine_event(m, job->result < 0 ? MACHINE_EVENT_ROLLBACK_FAILED : MACHINE_EVENT_ROLLED_BACK);
+}
+
+void destination_roll_back(struct migration *m)
+{
+    struct back *back = NEW(struct back);
+    struct migration_job job = {.name = "take back",
+                                .run = back_run,
+                                .done = back_done,
+                                .release = back_release,
+                                .aux = back,
+                                .goes_on_without_record = true};
+
+    loop_timer_free(m->wait_timer);
+    m->wait_timer = NULL;
+    net_disarm(m->armed);
+    m->armed = NULL;
+    destination_saver_fill(&back->saver, m);
+    back->undo = destination_undo_of(m, &back->saver);
+    back->virt = m->agent->virt;
+    back->uuid = text_dup(m->instance_uuid);
+    back->may_have_come = m->destination_prepared;
+    migration_submit(m, &job, false, true);
+}
+
+/* ---- the end ---- */
+
+static void linger_over(void *aux)
+{
+    migration_forget(aux);
+}
+
+static void forgotten(struct migration_job *job)
+{
+    struct migration *m = job->migration;
+
+    if (job->result < 0)
+        log_err(LOG_LEVEL_ERROR, &job->e, "migration %s: its journal record stays", job->uuid);
+    m->wait_timer = loop_timer_new(m->agent->loop, "linger", linger_over, m);
+    loop_timer_arm(m->wait_timer, m->state == MACHINE_DESTINATION_COMPLETED ? LINGER_US : 0);
+}
+
+void destination_end(struct migration *m)
+{
+    if (m->agent->switchover)
+        switchover_forget(m->agent->switchover, m->uuid);
+    loop_timer_free(m->wait_timer);
+    m->wait_timer = NULL;
+    if (m->state == MACHINE_DESTINATION_COMPLETED && m->armed)
+        net_announce(m->armed);
+    migration_set_status(m, machine_state_text(m->state));
+    migration_remove_record(m, forgotten);
+}
+
+void destination_park(struct migration *m)
+{
+    log_error(
+        "migration %s of %s: what was made here could not be taken back (%s); it is kept until "
+        "the source asks again or an operator looks",
+        m->uuid, m->instance_uuid, m->message ? m->message : "no reason given");
+    migration_set_status(m, "error");
+}
+
+/* ---- from the source, after the move or instead of it ---- */
+
+/* Without a migration in memory (a restart in between, a repetition): the facts of the host decide. */
+struct stray {
+    struct agent *agent;
+    struct rpc_request *request;
+    struct settle *settle;
+    bool remove;
+    int result;
+    struct err e;
+};
+
+static void stray_run(void *aux)
+{
+    struct stray *stray = aux;
+    struct migration_job job = {.aux = stray->settle};
+    enum virt_state state = VIRT_STATE_NONE;
+
+    if (!stray->remove) {
+        stray->result = settle_run(&job, &stray->e);
+        return;
+    }
+    stray->result = virt_guest_state(stray->settle->virt, stray->settle->uuid, &state, &stray->e);
+    /* a marked leftover of no domain is removed; anything else is left alone */
+    if (stray->result == 0 && state == VIRT_STATE_NONE)
+        stray->result = virt_storage_check_directory(stray->settle->conf, stray->settle->uuid,
+                                                     false, &stray->e);
+}
+
+static void stray_done(void *aux, enum work_end end)
+{
+    struct stray *stray = aux;
+
+    if (end != WORK_DONE)
+        rpc_request_free(stray->request);
+    else if (stray->result < 0)
+        rpc_fail(stray->request, &stray->e);
+    else
+        rpc_reply(stray->request, NULL);
+    stray->request = NULL;
+}
+
+static void stray_release(void *aux)
+{
+    struct stray *stray = aux;
+    struct migration_job job = {.aux = stray->settle};
+
+    settle_release(&job);
+    free(stray);
+}
+
+static void handle_stray(struct agent *agent, struct rpc_request *request,
+                         const struct instance *instance, bool remove_leftover)
+{
+    struct stray *stray = NEW(struct stray);
+    struct work work = {.name = "stray",
+                        .run = stray_run,
+                        .done = stray_done,
+                        .release = stray_release,
+                        .aux = stray};
+
+    stray->agent = agent;
+    stray->request = request;
+    stray->settle = settle_new(agent, instance);
+    stray->remove = remove_leftover;
+    workers_submit(agent->workers, &work);
+}
+
+void destination_post(struct agent *agent, struct rpc_request *request)
+{
+    struct err e = ERR_INIT;
+    _cleanup_(instance_freep) struct instance *instance = NULL;
+
+    if (instance_from_json(rpc_request_arg(request, "instance"), &instance, &e) < 0) {
+        rpc_fail(request, &e);
+        return;
+    }
+    struct migration *m =
+        migration_find_instance(agent, MIGRATION_DESTINATION, instance_uuid(instance));
+    if (!m) {
+        handle_stray(agent, request, instance, false);
+        return;
+    }
+    /* asked again while the first question is being answered, or while we asked the source */
+    if (m->request || m->state == MACHINE_DESTINATION_SETTLING) {
+        err_set(&e, ERR_TIMEOUT, "migration %s is %s", m->uuid, machine_state_text(m->state));
+        rpc_fail(request, &e);
+        return;
+    }
+    if (m->state != MACHINE_DESTINATION_PREPARED && m->state != MACHINE_DESTINATION_HERE &&
+        m->state != MACHINE_DESTINATION_PARKED) {
+        err_set(&e, ERR_INSTANCE_STATE, "instance %s: migration %s is %s here", m->instance_uuid,
+                m->uuid, machine_state_text(m->state));
+        rpc_fail(request, &e);
+        return;
+    }
+    m->request = request;
+    machine_event(m, MACHINE_EVENT_POST);
+}
+
+/* The fence: a late rollback of an earlier attempt must not touch this one. */
+static bool is_of_migration(const struct migration *m, struct rpc_request *request)
+{
+    _cleanup_(migrate_data_freep) struct migrate_data *data = NULL;
+
+    if (migrate_data_from_json(rpc_request_arg(request, "migrate_data"), &data, NULL) < 0)
+        return false;
+    const char *uuid = migrate_data_migration_uuid(data);
+    return !uuid || !m->record || text_equal(uuid, m->uuid);
+}
+
+void destination_rollback(struct agent *agent, struct rpc_request *request)
+{
+    struct err e = ERR_INIT;
+    _cleanup_(instance_freep) struct instance *instance = NULL;
+
+    if (instance_from_json(rpc_request_arg(request, "instance"), &instance, &e) < 0) {
+        rpc_fail(request, &e);
+        return;
+    }
+    struct migration *m =
+        migration_find_instance(agent, MIGRATION_DESTINATION, instance_uuid(instance));
+    if (!m) {
+        handle_stray(agent, request, instance, true);
+        return;
+    }
+    if (!is_of_migration(m, request)) {
+        log_warning("a rollback of another migration of instance %s came while %s is %s; left out",
+                    m->instance_uuid, m->uuid, machine_state_text(m->state));
+        rpc_request_free(request);
+        return;
+    }
+    rpc_request_free(request);
+    if (m->state == MACHINE_DESTINATION_SETTLING) {
+        log_warning(
+            "migration %s: a rollback came while the source's last word is settled; left out",
+            m->uuid);
+        return;
+    }
+    if (!err_is_set(&m->failure)) {
+        err_set(&e, ERR_MIGRATION, "the source took the migration back");
+        migration_fail(m, &e);
+    }
+    machine_event(m, MACHINE_EVENT_ROLLBACK);
+}
