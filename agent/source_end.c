@@ -240,6 +240,7 @@ void source_finish(struct migration *m)
     struct migration_job job = {.name = "journal", .done = finish_journaled};
 
     monitor_stop(m);
+    source_give_up_place(m); /* libvirt is done; a destination that is silent holds up nobody */
     if (m->progress.ended_us == 0)
         m->progress.ended_us = clock_monotonic_us();
     loop_timer_free(m->wait_timer);

@@ -284,15 +284,16 @@ UNIT_TEST(place, "a second migration waits for a place and gets it when the firs
     UNIT_EQ(w->agent.running_out, 1);
 }
 
-UNIT_TEST(place_after_move, "a completed migration gives its place to the next one")
+UNIT_TEST(place_after_move, "a guest that has moved gives its place away, confirmed or not yet")
 {
     start();
     virt_fake_add(w->agent.virt, "22222222-2222-4333-8444-555555555555", "other", NULL,
                   VIRT_STATE_RUNNING);
     world_ask(w, RPC_METHOD_live_migration, second_args());
     finish(VIRT_OUTCOME_COMPLETED, NULL);
+    WORLD_UNTIL(w, asked(RPC_METHOD_pre_live_migration) == 2);
+    UNIT_EQ(w->agent.running_out, 1);
     confirm();
-    UNIT_EQ(asked(RPC_METHOD_pre_live_migration), 2);
     UNIT_EQ(w->agent.running_out, 1);
 }
 
