@@ -158,6 +158,10 @@ static int take_source_answer(struct check *check, struct json_object *result, s
         return -1;
     migrate_data_free(check->data);
     check->data = data;
+    if (migrate_data_is_volume_backed(data))
+        return err_set(e, ERR_PRECHECK,
+                       "instance %s has its root disk on a volume; this agent connects no volumes",
+                       instance_uuid(check->instance));
     struct json_object *guest = migrate_data_computed_guest(data);
     if (guest) {
         if (virt_guest_from_json(guest, &check->guest, e) < 0)

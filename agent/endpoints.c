@@ -70,7 +70,7 @@ static void endpoint_drop_move_claim_at_destination(struct agent *agent,
     rpc_reply(request, NULL);
 }
 
-/* No volume was connected here, as pre_live_migration refuses guests with volumes: idempotent success. */
+/* This agent connects no volumes, so none is connected here: Nova asks for that, however often. */
 static void endpoint_remove_volume_connection(struct agent *agent, struct rpc_request *request)
 {
     (void)agent;

@@ -283,6 +283,17 @@ UNIT_TEST(source_nonsense, "a source's answer that cannot be read is refused")
     UNIT_STR(err_wire_class(&a->e), "MigrationPreCheckError");
 }
 
+UNIT_TEST(source_volume,
+          "a guest whose root disk is a volume is refused, as nobody would connect it")
+{
+    struct json_object *answer = world_result("026");
+    json_add_bool(world_data(answer, NULL), "is_volume_backed", true);
+    struct fake_asked *a = check(world_args("008"));
+    fake_rpc_answer(question(), answer);
+    world_settle(here);
+    refused(a, "connects no volumes", WORLD_INSTANCE);
+}
+
 UNIT_TEST(source_guest_away, "a guest that the source does not have is refused with its uuid")
 {
     virt_fake_remove(there->agent.virt, WORLD_INSTANCE);
