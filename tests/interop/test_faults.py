@@ -196,7 +196,7 @@ def test_a_call_without_any_broker_ends_in_time(own_broker, nova_exception, make
     number = ours.send('call', 'control', server=HOST, timeout=2, **CONTROL, args={'command': 'null', 'args': {}})
     with pytest.raises(Exception) as e:
         ours.answer(number, 10)
-    assert e.value.code == 'UNREACHABLE' and time.monotonic() - start < 4
+    assert e.value.code == 'UNREACHABLE' and time.monotonic() - start < 9
 
 
 def test_an_unacknowledged_request_is_run_after_a_crash(own_broker, nova_exception, make_tool, tmp_path):

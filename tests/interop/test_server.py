@@ -179,11 +179,11 @@ def test_a_caller_that_gives_up_harms_nobody(transport, server):
 
 def test_calls_are_worked_on_side_by_side(transport, server):
     start = time.monotonic()
-    slow = [peer.in_thread(control, transport, 'sleep', {'seconds': 1}) for _ in range(8)]
+    slow = [peer.in_thread(control, transport, 'sleep', {'seconds': 4}) for _ in range(8)]
     assert control(transport, 'null') is None
-    assert time.monotonic() - start < 0.9
+    assert time.monotonic() - start < 4
     assert [s.result() for s in slow] == ['slept'] * 8
-    assert time.monotonic() - start < 3
+    assert time.monotonic() - start < 16, 'one after the other they take 32 s'
 
 
 def test_casts_and_fanout_reach_us(transport, server):
