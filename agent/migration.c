@@ -104,6 +104,16 @@ struct migration *migration_find_instance(struct agent *agent, enum migration_ro
     return NULL;
 }
 
+void migration_silence_others(struct migration *migration)
+{
+    for (struct migration *m = migration->agent->migrations; m; m = m->next) {
+        if (m == migration || !text_equal(m->instance_uuid, migration->instance_uuid))
+            continue;
+        net_disarm(m->armed);
+        m->armed = NULL;
+    }
+}
+
 const char *migration_role_name(enum migration_role role)
 {
     return role == MIGRATION_SOURCE ? "source" : "destination";

@@ -103,6 +103,10 @@ struct migration *migration_find(struct agent *agent, enum migration_role role, 
 struct migration *migration_find_instance(struct agent *agent, enum migration_role role,
                                           const char *instance_uuid);
 
+/* The instance is about to leave: earlier migrations of it, ended but still repeating that it is here,
+ * fall silent. Their announcements would turn the network back to this host. */
+void migration_silence_others(struct migration *migration);
+
 /* ---- status and account (agent/account.c) ---- */
 /* Sets Nova's status word and saves record and account. */
 void migration_set_status(struct migration *migration, const char *status);

@@ -432,6 +432,7 @@ static void arm_here(struct migration *m)
     struct port_list ports = {0};
     struct err e = ERR_INIT;
 
+    migration_silence_others(m);
     if (ports_of_instance(m->instance, &ports, &e) < 0 ||
         net_arm(m->agent->net, ports.items, ports.count, &m->armed, &e) < 0)
         log_err(LOG_LEVEL_WARNING, &e, "migration %s: ports here cannot be announced", m->uuid);

@@ -1271,6 +1271,25 @@ UNIT_TEST(samples_fail, "a sample that fails is left out, the migration goes on"
     UNIT_TRUE(!source()->progress.has_job);
 }
 
+UNIT_TEST(silence, "what still announces that the guest is here falls silent when it leaves")
+{
+    _cleanup_(json_putp) struct json_object *args = world_args("030");
+    _cleanup_(instance_freep) struct instance *instance = NULL;
+    struct port_list ports = {0};
+
+    UNIT_OK(instance_from_json(json_get(args, "instance"), &instance, &unit_err));
+    UNIT_OK(ports_of_instance(instance, &ports, &unit_err));
+    struct migration *arrival =
+        migration_new(&w->agent, MIGRATION_DESTINATION, WORLD_OTHER, instance);
+    arrival->state = MACHINE_DESTINATION_COMPLETED; /* it lingers, and repeats itself */
+    UNIT_OK(net_arm(w->agent.net, ports.items, ports.count, &arrival->armed, &unit_err));
+    start();
+    UNIT_TRUE(arrival->armed == NULL);
+    UNIT_TRUE(source()->armed != NULL);
+    migration_forget(arrival);
+    port_list_clear(&ports);
+}
+
 UNIT_TEST(one_sample, "a sample that hangs is the only one, and holds up nothing else")
 {
     reopen(&(struct world_options){.threads = 4});
