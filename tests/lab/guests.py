@@ -28,6 +28,18 @@ def guestd():
     return build_c('guest/guestd.c', '-static', '-pthread')
 
 
+def emulator():
+    """guest/qemu, where libvirt finds it unchanged the next time and need not ask it again what it can do."""
+    source = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'guest', 'qemu')
+    with open(source, 'rb') as f:
+        path = os.path.join(cache_dir(), 'qemu-' + hashlib.sha256(f.read()).hexdigest()[:12])
+    if not os.path.exists(path):
+        shutil.copy(source, f'{path}.{os.getpid()}')
+        os.chmod(f'{path}.{os.getpid()}', 0o755)
+        os.rename(f'{path}.{os.getpid()}', path)
+    return path
+
+
 def cpio(files):
     """A newc archive of [(name, mode, content)]: the kernel's initramfs format."""
     out = bytearray()
@@ -140,6 +152,7 @@ class Guest:
         self.disks = []
         self.config_drive, self.mtu = config_drive, mtu
         self._command_id = 0
+        self.known_mib, self.seen_ms = {}, 0  # what it has to remember, and for how long it has run
         self._make_files(disk, disk_mib, disks)
         for p in self.ports:
             lab.fabric.ip('neigh', 'replace', p['ip'], 'lladdr', p['mac'], 'dev', p['network']['fabric'], 'nud', 'permanent')
@@ -252,7 +265,7 @@ class Guest:
 <cmdline>console=ttyS0 quiet panic=1</cmdline><boot dev='hd'/><smbios mode='sysinfo'/></os>
 <features><acpi/><apic/></features>
 <clock offset='utc'/>
-<devices>
+<devices><emulator>{emulator()}</emulator>
 {self._disk_xml()}{self._interface_xml()}<serial type='pty'>{log}<target port='0'/></serial>
 <console type='pty'>{log}<target type='serial' port='0'/></console>
 <rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>
@@ -271,6 +284,7 @@ class Guest:
         return [p['tap'] for p in self.ports]
 
     def start(self):
+        self.known_mib, self.seen_ms = {}, 0
         self.host.virsh('start', self.name)
         if self.ports:
             wait_until(60, f'answer of guest {self.name} (its console: {self.console()[-300:]})', self._answers)
@@ -310,17 +324,26 @@ class Guest:
         raise LabError(f'guest {self.name} did not answer "{text}" within {timeout} s')
 
     def status(self, timeout=10):
-        return self.command('status', timeout)
+        found = self.command('status', timeout)
+        self.restarted = found['uptime_ms'] < self.seen_ms
+        self.seen_ms = max(self.seen_ms, found['uptime_ms'])
+        return found
 
     def rate(self, timeout=60, **keys):
         """Changes what the guest does: dirty=, disk= MiB/s; hot=, fill=, diskhot= MiB; sync=0|1."""
         r = self.command('rate ' + ' '.join(f'{k}={v}' for k, v in keys.items()), timeout)
         if not r['ok']:
             raise LabError(f'guest {self.name}: {keys}: {r["first"]}')
+        self.known_mib.update((k, v) for k, v in keys.items() if k in ('hot', 'fill'))
 
     def verify(self, timeout=120):
-        """The guest reads all of its memory and disks back; {ok, first, bad_pages, …}."""
-        return self.command('verify', timeout)
+        """The guest reads all of its memory and disks back; {ok, first, bad_pages, …}. A guest that has started anew
+        finds nothing wrong and has lost everything: that is not ok either."""
+        found = self.command('verify', timeout)
+        self.status(timeout)
+        if self.restarted or found['memory_bytes'] != sum(self.known_mib.values()) << 20:
+            found.update(ok=False, first=f'the guest has started anew, its console: {self.console()[-1000:]}')
+        return found
 
     def ticks(self, on=True):
         p = self.ports[0]

@@ -96,8 +96,8 @@ class Host(Box):
     def libvirtd_ready(self):
         if not self.services['libvirtd'].alive():
             raise LabError(f'libvirtd of {self.name} ended: ' + (self.services['libvirtd'].output() + self.libvirt_log())[-800:])
-        return self.run(['virsh', '-q', '-c', 'qemu:///system', 'domcapabilities', '--virttype', 'qemu'],
-                        timeout=120, check=False).returncode == 0
+        return all(self.run(['virsh', '-q', '-c', 'qemu:///system', 'domcapabilities', '--virttype', 'qemu', *which],
+                            timeout=120, check=False).returncode == 0 for which in ([], ['--emulatorbin', guests_module.emulator()]))
 
     def wire_bridges(self, networks):
         for n in networks:

@@ -88,6 +88,8 @@ class Service:
     def kill(self, sig):
         if self.alive():
             os.kill(self.pid, sig)
+            if self.popen and sig == signal.SIGCONT:
+                os.kill(self.popen.pid, sig)  # nsenter stops itself with its child
 
     def stop(self, seconds=10):
         """TERM, and KILL when it has not ended after `seconds`. Returns the exit status where it is known."""
