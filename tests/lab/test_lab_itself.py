@@ -71,7 +71,7 @@ def find_hot_page(guest, index):
     pid = guest.qemu_pids()[0]
     with open(f'/proc/{pid}/maps') as f:
         spans = [[int(x, 16) for x in line.split()[0].split('-')] for line in f]
-    start, end = next(s for s in spans if s[1] - s[0] == guest.memory_mb << 20)
+    start, end = next(s for s in spans if 0 <= s[1] - s[0] - (guest.memory_mb << 20) <= 65536)  # see guest/qemu
     with open(f'/proc/{pid}/mem', 'rb', buffering=0) as f:
         f.seek(start)
         memory = f.read(end - start)
