@@ -59,10 +59,10 @@ def test_it_is_forced_to_complete_at_the_timeout(never_converges):
 
 def test_auto_converge_completes_it(never_converges):
     agent, guest = never_converges(live_migration_permit_auto_converge=True, live_migration_auto_converge_initial=60,
-                                   live_migration_auto_converge_increment=20, live_migration_completion_timeout=240)
+                                   live_migration_auto_converge_increment=20, live_migration_completion_timeout=600)
     throttles = []
     agent.computectl('migrate', guest.uuid, '--to', 'hostb')
-    record = agent.wait_end(guest, 260, watch=lambda m: throttles.append(m.get('throttle_percent') or 0))
+    record = agent.wait_end(guest, 620, watch=lambda m: throttles.append(m.get('throttle_percent') or 0))
     assert record['status'] == 'completed', record
     assert max(throttles) >= 60
     runs_on(guest, 'hostb')
@@ -70,10 +70,10 @@ def test_auto_converge_completes_it(never_converges):
 
 def test_post_copy_completes_it(never_converges):
     agent, guest = never_converges(live_migration_permit_post_copy=True, live_migration_post_copy_after_iterations=2,
-                                   live_migration_completion_timeout=240)
+                                   live_migration_completion_timeout=600)
     statuses = set()
     agent.computectl('migrate', guest.uuid, '--to', 'hostb')
-    record = agent.wait_end(guest, 260, watch=lambda m: statuses.add(m['status']))
+    record = agent.wait_end(guest, 620, watch=lambda m: statuses.add(m['status']))
     assert record['status'] == 'completed', record
     assert 'post-copy' in actions(record) and 'running (post-copy)' in statuses
     runs_on(guest, 'hostb')
