@@ -58,8 +58,8 @@ def test_it_is_forced_to_complete_at_the_timeout(never_converges):
 
 
 def test_auto_converge_completes_it(never_converges):
-    agent, guest = never_converges(live_migration_permit_auto_converge=True, live_migration_auto_converge_initial=60,
-                                   live_migration_auto_converge_increment=20, live_migration_completion_timeout=600)
+    agent, guest = never_converges(live_migration_permit_auto_converge=True, live_migration_auto_converge_initial=80, live_migration_downtime=500, live_migration_bandwidth=24,
+                                   live_migration_auto_converge_increment=19, live_migration_completion_timeout=600)
     throttles = []
     agent.computectl('migrate', guest.uuid, '--to', 'hostb')
     record = agent.wait_end(guest, 620, watch=lambda m: throttles.append(m.get('throttle_percent') or 0))
