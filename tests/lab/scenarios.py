@@ -142,6 +142,16 @@ def start_libvirtd(host):
 
 
 @contextlib.contextmanager
+def cut(lab, host):
+    """The host's cable of the migration network is out."""
+    lab.fabric.ip('link', 'set', f'c-{host}', 'down')
+    try:
+        yield
+    finally:
+        lab.fabric.ip('link', 'set', f'c-{host}', 'up')
+
+
+@contextlib.contextmanager
 def network_of(box):
     """This thread is in the box's network."""
     libc = ctypes.CDLL(None, use_errno=True)

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from namespaces import children, wait_until
-from scenarios import (SLOW, clean, connected, kill_libvirtd, newest, pair, phase, refused, restart, slow_guest, start,
+from scenarios import (SLOW, clean, connected, cut, kill_libvirtd, newest, pair, phase, refused, restart, slow_guest, start,
                        start_libvirtd)
 
 ENDS = ('completed', 'failed', 'cancelled', 'error')
@@ -196,3 +196,25 @@ def test_qemu_that_dies_at_the_destination_leaves_the_guest_at_the_source(lab):
     record = a.wait_end(guest, 30)
     assert record['status'] == 'failed' and record['message'], record
     clean(lab, guest, 'hosta')
+
+
+def test_a_migration_network_that_is_cut_for_long_leaves_the_guest_at_the_source(lab):
+    """QEMU waits for its connections for as long as TCP does, 15 minutes unless the operator says otherwise; the
+    guest's disk may wait with it. Here TCP gives up after some 10 s."""
+    guest = slow_guest(lab)
+    a, b = pair(lab)
+    for host in lab.hosts.values():
+        host.run(['sh', '-c', 'echo 5 >/proc/sys/net/ipv4/tcp_retries2'])
+    try:
+        start(a, guest, 'hostb', *SLOW)
+        time.sleep(2)
+        with cut(lab, 'hostb'):
+            wait_until(90, 'word of the failure', lambda: newest(a, guest)['phase'] not in ('running', 'observing'))
+            assert guest.where() == ['hosta']
+            assert b.computectl('migrations', parse=True) and a.computectl('status', parse=True)
+        record = a.wait_end(guest, 120)
+        assert record['status'] == 'failed' and record['message'], record
+        clean(lab, guest, 'hosta', wait=60)
+    finally:
+        for host in lab.hosts.values():
+            host.run(['sh', '-c', 'echo 15 >/proc/sys/net/ipv4/tcp_retries2'])
