@@ -5,7 +5,7 @@
 #include <assert.h>
 #include <string.h>
 
-#include "cloud/cloud_provider.h"
+#include "cloud/later.h"
 #include "lib/json.h"
 
 static void tell_ends(void *aux);
@@ -95,7 +95,7 @@ static void tell_ends(void *aux)
     }
 }
 
-static void end_later(struct cloud_end *end, struct json_object *result, const struct err *failure)
+void later_end(struct cloud_end *end, struct json_object *result, const struct err *failure)
 {
     struct cloud_end **last = &end->cloud->ends;
 
@@ -110,18 +110,25 @@ static void end_later(struct cloud_end *end, struct json_object *result, const s
     loop_timer_arm(end->cloud->timer, 0);
 }
 
-static void ended(void *aux, const struct err *failure)
+void later_empty(struct cloud_end *end)
 {
-    end_later(aux, NULL, failure);
+    _cleanup_(json_putp) struct json_object *none = json_object_new_array();
+
+    later_end(end, none, NULL);
 }
 
-static void ended_with_result(void *aux, struct json_object *result, const struct err *failure)
+void later_done(void *aux, const struct err *failure)
 {
-    end_later(aux, result, failure);
+    later_end(aux, NULL, failure);
 }
 
-static struct cloud_end *later_new(struct cloud *cloud, cloud_done_fn done,
-                                   cloud_result_fn result_done, void *aux)
+void later_result(void *aux, struct json_object *result, const struct err *failure)
+{
+    later_end(aux, result, failure);
+}
+
+struct cloud_end *later_new(struct cloud *cloud, cloud_done_fn done, cloud_result_fn result_done,
+                            void *aux)
 {
     struct cloud_end *end = NEW(struct cloud_end);
 
@@ -139,7 +146,7 @@ void cloud_migration_save(struct cloud *cloud, struct json_object *context,
                           struct migration_record *record, const char *role,
                           struct json_object *details, cloud_done_fn done, void *aux)
 {
-    cloud->ops->migration_save(cloud, context, record, role, details, ended,
+    cloud->ops->migration_save(cloud, context, record, role, details, later_done,
                                later_new(cloud, done, NULL, aux));
 }
 
@@ -147,7 +154,7 @@ void cloud_instance_save(struct cloud *cloud, struct json_object *context,
                          struct instance *instance, const char *expected_task_state,
                          cloud_done_fn done, void *aux)
 {
-    cloud->ops->instance_save(cloud, context, instance, expected_task_state, ended,
+    cloud->ops->instance_save(cloud, context, instance, expected_task_state, later_done,
                               later_new(cloud, done, NULL, aux));
 }
 
@@ -172,7 +179,7 @@ void cloud_fault(struct cloud *cloud, struct json_object *context, const char *i
 void cloud_block_devices(struct cloud *cloud, struct json_object *context,
                          const struct instance *instance, cloud_result_fn done, void *aux)
 {
-    cloud->ops->block_devices(cloud, context, instance, ended_with_result,
+    cloud->ops->block_devices(cloud, context, instance, later_result,
                               later_new(cloud, NULL, done, aux));
 }
 
@@ -180,7 +187,7 @@ void cloud_bindings(struct cloud *cloud, struct json_object *context,
                     const struct instance *instance, const struct migrate_data *data,
                     const char *host, enum cloud_binding_change what, cloud_done_fn done, void *aux)
 {
-    cloud->ops->bindings(cloud, context, instance, data, host, what, ended,
+    cloud->ops->bindings(cloud, context, instance, data, host, what, later_done,
                          later_new(cloud, done, NULL, aux));
 }
 
@@ -188,25 +195,26 @@ void cloud_allocations_revert(struct cloud *cloud, struct json_object *context,
                               const struct instance *instance,
                               const struct migration_record *record, cloud_done_fn done, void *aux)
 {
-    cloud->ops->allocations(cloud, context, instance, record, ended,
+    cloud->ops->allocations(cloud, context, instance, record, later_done,
                             later_new(cloud, done, NULL, aux));
 }
 
 void cloud_allocations_drop(struct cloud *cloud, struct json_object *context,
                             const struct migration_record *record, cloud_done_fn done, void *aux)
 {
-    cloud->ops->allocations(cloud, context, NULL, record, ended, later_new(cloud, done, NULL, aux));
+    cloud->ops->allocations(cloud, context, NULL, record, later_done,
+                            later_new(cloud, done, NULL, aux));
 }
 
 void cloud_migrations(struct cloud *cloud, const char *instance_uuid, const char *status, int limit,
                       cloud_result_fn done, void *aux)
 {
-    cloud->ops->migrations(cloud, instance_uuid, status, limit > 0 ? limit : 100, ended_with_result,
+    cloud->ops->migrations(cloud, instance_uuid, status, limit > 0 ? limit : 100, later_result,
                            later_new(cloud, NULL, done, aux));
 }
 
 void cloud_migrate(struct cloud *cloud, const struct cloud_migrate_request *request,
                    cloud_result_fn done, void *aux)
 {
-    cloud->ops->migrate(cloud, request, ended_with_result, later_new(cloud, NULL, done, aux));
+    cloud->ops->migrate(cloud, request, later_result, later_new(cloud, NULL, done, aux));
 }

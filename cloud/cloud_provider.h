@@ -8,7 +8,13 @@
 #pragma once
 
 #include "cloud/cloud.h"
+#include "cloud/images.h"
+#include "cloud/instances.h"
+#include "cloud/node.h"
+#include "cloud/ports.h"
 
+/* Rows after `migrate` may be NULL: the wrapper then answers ERR_NOT_IMPLEMENTED (best-effort calls are
+ * left out, the node's calls and cloud_instances() succeed). */
 struct cloud_ops {
     const char *name;
     int (*open)(struct cloud *cloud, struct err *e);
@@ -38,6 +44,76 @@ struct cloud_ops {
                        int limit, cloud_result_fn done, void *aux);
     void (*migrate)(struct cloud *cloud, const struct cloud_migrate_request *request,
                     cloud_result_fn done, void *aux);
+
+    void (*node_start)(struct cloud *cloud, const struct cloud_node_facts *facts,
+                       cloud_done_fn done, void *aux);
+    void (*node_update)(struct cloud *cloud, const struct cloud_node_facts *facts,
+                        cloud_done_fn done, void *aux);
+    void (*node_set_enabled)(struct cloud *cloud, bool enabled, cloud_done_fn done, void *aux);
+    int64_t (*node_id)(const struct cloud *cloud);
+    const char *(*node_uuid)(const struct cloud *cloud);
+    struct json_object *(*node_status)(const struct cloud *cloud);
+
+    void (*instances)(struct cloud *cloud, cloud_result_fn done, void *aux);
+    void (*instance_get)(struct cloud *cloud, struct json_object *context, const char *uuid,
+                         cloud_result_fn done, void *aux);
+    void (*instance_destroy)(struct cloud *cloud, struct json_object *context,
+                             const struct instance *instance, cloud_done_fn done, void *aux);
+    void (*info_cache_save)(struct cloud *cloud, struct json_object *context,
+                            const char *instance_uuid, struct json_object *network_info,
+                            cloud_done_fn done, void *aux);
+    void (*block_device)(struct cloud *cloud, struct json_object *context,
+                         struct json_object *block_device, bool destroy, cloud_done_fn done,
+                         void *aux);
+    void (*virtual_interface_create)(struct cloud *cloud, struct json_object *context,
+                                     const char *instance_uuid, const char *port_id,
+                                     const char *mac, const char *tag, cloud_done_fn done,
+                                     void *aux);
+    void (*virtual_interfaces_delete)(struct cloud *cloud, struct json_object *context,
+                                      const char *instance_uuid, cloud_done_fn done, void *aux);
+    void (*class_call)(struct cloud *cloud, struct json_object *context, const char *class_name,
+                       const char *method, struct json_object *args, struct json_object *kwargs,
+                       cloud_result_fn done, void *aux);
+    void (*object_call)(struct cloud *cloud, struct json_object *context,
+                        struct json_object *object, const char *method, struct json_object *args,
+                        struct json_object *kwargs, cloud_result_fn done, void *aux);
+    void (*reschedule)(struct cloud *cloud, struct json_object *context, struct json_object *args,
+                       cloud_done_fn done, void *aux);
+    void (*console_token)(struct cloud *cloud, struct json_object *context,
+                          const struct cloud_console *console, cloud_result_fn done, void *aux);
+    void (*console_tokens_clean)(struct cloud *cloud, struct json_object *context,
+                                 const char *instance_uuid);
+    void (*allocations_delete)(struct cloud *cloud, struct json_object *context,
+                               const char *consumer_uuid, cloud_done_fn done, void *aux);
+    void (*allocations_here)(struct cloud *cloud, cloud_result_fn done, void *aux);
+
+    void (*ports_allocate)(struct cloud *cloud, struct json_object *context,
+                           const struct instance *instance, struct json_object *requested,
+                           struct json_object *security_groups, cloud_result_fn done, void *aux);
+    void (*ports_release)(struct cloud *cloud, struct json_object *context,
+                          const struct instance *instance, cloud_done_fn done, void *aux);
+    void (*ports_refresh)(struct cloud *cloud, struct json_object *context,
+                          const struct instance *instance, cloud_result_fn done, void *aux);
+    void (*port_attach)(struct cloud *cloud, struct json_object *context,
+                        const struct instance *instance, const char *network_id,
+                        const char *port_id, const char *fixed_ip, const char *tag,
+                        cloud_result_fn done, void *aux);
+    void (*port_detach)(struct cloud *cloud, struct json_object *context,
+                        const struct instance *instance, const char *port_id, cloud_result_fn done,
+                        void *aux);
+    void (*ports_move_here)(struct cloud *cloud, struct json_object *context,
+                            const struct instance *instance, cloud_result_fn done, void *aux);
+
+    void (*image_get)(struct cloud *cloud, struct json_object *context, const char *image_id,
+                      cloud_result_fn done, void *aux);
+    void (*image_download)(struct cloud *cloud, struct json_object *context, const char *image_id,
+                           int fd, cloud_result_fn done, void *aux);
+    void (*image_upload)(struct cloud *cloud, struct json_object *context, const char *image_id,
+                         struct json_object *fields, int fd, cloud_done_fn done, void *aux);
+    void (*image_delete)(struct cloud *cloud, struct json_object *context, const char *image_id);
+    void (*image_backups)(struct cloud *cloud, struct json_object *context,
+                          const char *instance_uuid, const char *backup_type, cloud_result_fn done,
+                          void *aux);
 };
 
 /* As cloud_new() with the provider that it would choose; for tests, with their own. */

@@ -154,5 +154,67 @@ int virt_guest_destroy_incoming(struct virt *virt, const char *uuid, struct err 
 /* Undefines a shut-off persistent definition (source, after the move). */
 int virt_guest_undefine(struct virt *virt, const char *uuid, struct err *e);
 
+/* ---- the life of a guest (BLOCKS, all of them) ---- */
+
+/* Defines the domain (it need not exist) and starts it; paused if so wanted. ERR_VIRT with libvirt's
+ * words; a domain that could not be started stays defined. */
+int virt_guest_create(struct virt *virt, const char *xml, bool paused, struct err *e);
+int virt_guest_define(struct virt *virt, const char *xml, struct err *e);
+/* Starts a defined domain; success when it runs already. */
+int virt_guest_start(struct virt *virt, const char *uuid, struct err *e);
+/* ACPI shutdown asked for (ERR_VIRT if it cannot be asked); the event VIRT_EVENT_STOPPED tells the end. */
+int virt_guest_shutdown(struct virt *virt, const char *uuid, struct err *e);
+int virt_guest_reboot(struct virt *virt, const char *uuid, struct err *e);
+/* Power off, definition kept; success when it is off already. */
+int virt_guest_power_off(struct virt *virt, const char *uuid, struct err *e);
+/* Managed save and removal of its image (suspend, resume = start). */
+int virt_guest_save(struct virt *virt, const char *uuid, struct err *e);
+int virt_guest_save_remove(struct virt *virt, const char *uuid, struct err *e);
+/* Device XML on the live domain and its definition. Detach returns when the guest has let it go (event) or
+ * after timeout_us: ERR_TIMEOUT. What is not there is success for detach. */
+int virt_guest_attach(struct virt *virt, const char *uuid, const char *device_xml, struct err *e);
+int virt_guest_detach(struct virt *virt, const char *uuid, const char *device_xml,
+                      int64_t timeout_us, struct err *e);
+/* XML of the domain as it is, for hard reboot's comparison and for consoles. Caller frees. */
+int virt_guest_xml(struct virt *virt, const char *uuid, char **out, struct err *e);
+/* Ports of the running domain: VNC, SPICE and TCP serial consoles. -1 = none. */
+struct virt_consoles {
+    int vnc_port, spice_port, spice_tls_port;
+    int serial_ports[4];
+    int serial_count;
+};
+int virt_guest_consoles(struct virt *virt, const char *uuid, struct virt_consoles *out,
+                        struct err *e);
+/* Nova's diagnostics (get_instance_diagnostics, version 1.0 of its object): {"state", "driver",
+ * "hypervisor", "hypervisor_os", "uptime", "config_drive", "num_cpus", "cpu_details", "nic_details",
+ * "disk_details", "memory_details"...} as far as libvirt tells. New reference in *out. */
+int virt_guest_diagnostics(struct virt *virt, const char *uuid, struct json_object **out,
+                           struct err *e);
+/* A consistent copy of a running guest's disk into a new qcow2 or raw file (blockdev copy to `path`, then
+ * the job is ended); the guest runs on. */
+int virt_guest_copy_disk(struct virt *virt, const char *uuid, const char *target, const char *path,
+                         const char *format, struct err *e);
+
+/* ---- the host as Nova's resource tracker wants it ---- */
+
+struct virt_resources {
+    char *hostname, *type; /* "QEMU" */
+    int64_t hypervisor_version, libvirt_version;
+    int cpus;
+    int64_t memory_mb, memory_used_mb;
+    int64_t local_gb, local_used_gb; /* of the file system of instances_path */
+    int64_t disk_available_least_gb; /* less what sparse images may still grow to */
+    struct json_object *cpu_info;    /* contract 2.3: arch, model, vendor, topology, features */
+    struct json_object *supported_instances; /* [[arch, "qemu"|"kvm", "hvm"], ...] */
+    char **
+        traits; /* NULL-terminated: HW_CPU_* of the CPU model, COMPUTE_* of what this agent builds */
+    size_t guests; /* domains, whatever their state */
+    char *uptime;  /* as the program uptime prints it */
+};
+void virt_resources_free(struct virt_resources *resources);
+DEFINE_CLEANUP(struct virt_resources *, virt_resources_free)
+/* BLOCKS. */
+int virt_resources_read(struct virt *virt, struct virt_resources **out, struct err *e);
+
 /* {"up","type","version","libvirt_version","uri"} for status, from what is cached. New reference. */
 struct json_object *virt_status(const struct virt *virt);
