@@ -14,6 +14,7 @@
 #include "cloud/store.h"
 #include "lib/workers.h"
 
+struct neutron;
 struct nova_node;
 struct placement;
 
@@ -23,6 +24,7 @@ struct nova {
     struct http *http;
     struct service *services[SERVICE_KIND_COUNT];
     struct placement *placement;
+    struct neutron *neutron; /* neutron_new(), neutron_free() after the services */
     struct workers *workers; /* file transfers */
     struct store *store;     /* the agent's own accounts of migrations, as in standalone */
     struct nova_node *node;
