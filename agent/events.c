@@ -2,6 +2,7 @@
 /* What the rooms tell the agent: libvirt's events, the direct line, the bus. */
 #include "agent/destination.h"
 #include "agent/migration.h"
+#include "agent/operation.h"
 
 #include "lib/clock.h"
 #include "lib/log.h"
@@ -107,6 +108,8 @@ void agent_virt_event(void *aux, const char *uuid, enum virt_event event, int64_
         source_event(m, event, at_us);
     if ((m = migration_find_instance(agent, MIGRATION_DESTINATION, uuid)))
         destination_event(m, event, at_us);
+    _cleanup_(str_freep) char *key = text_format("virt-%s", virt_event_name(event));
+    (void)operation_event(agent, uuid, key, NULL);
     log_debug("libvirt: %s %s", uuid, virt_event_name(event));
 }
 

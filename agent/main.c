@@ -16,6 +16,7 @@
 #include "agent/agent.h"
 #include "agent/control.h"
 #include "agent/migration.h"
+#include "agent/operation.h"
 #include "conf/load.h"
 #include "conf/render.h"
 #include "config.h"
@@ -244,6 +245,7 @@ static void close_all(struct process *p)
         migration_forget(agent->migrations);
     }
     cloud_free(agent->cloud); /* its answers may hold the last references */
+    operation_close(agent);
     switchover_free(agent->switchover);
     net_free(agent->net);
     virt_free(agent->virt);

@@ -5,13 +5,17 @@
  * that changed something have an undo; when a step fails, those of the steps before it run, last first.
  *
  * Operations on one instance run one after the other, in order of arrival; `terminate` and an operation that
- * says so (`interrupts`) first asks the running one to give up: its next step is not begun, what it waits
- * for is ended with ERR_CANCELLED. A live migration of the instance holds the same lock where it must
- * (operation_begin_foreign()).
+ * says so (`interrupts`) first asks those before it to give up: the next step is not begun, a wait is ended
+ * with ERR_CANCELLED. Live migrations are no operations (agent/migration.h).
  *
  * Around the steps, as nova-compute has it: the action event starts and finishes with the outcome
  * (kind->event), a failure becomes an InstanceFault and kind->failed says what state the instance gets; for
- * kinds without `failed` the task state is cleared, so that nothing hangs for ever.
+ * kinds without `failed` the task state is cleared, so that nothing hangs for ever. An operation that was
+ * interrupted undoes its steps and leaves the instance's state to the interrupter: no fault, no `failed`.
+ *
+ * A request is acknowledged to the broker when it is taken on: what a crash ends is repaired from the task
+ * state at the next start (agent/instances_recover.c), not begun again.
+ * Each step is a fault point, "operation.<kind>.<name of the step>" (lib/fault.h).
  *
  * Loop thread only.
  */
@@ -26,9 +30,10 @@ struct operation;
 
 struct operation_step {
     const char *name; /* for the log and for errors: "wire the ports" */
-    void (*run)(
-        struct operation *operation); /* ends by exactly one operation_next/fail/skip_to_end */
-    void (*undo)(struct operation *operation); /* the same; failures are logged, undo goes on */
+    /* Ends by exactly one operation_next/fail/skip_to_end, perhaps later; the operation may be gone then. */
+    void (*run)(struct operation *operation);
+    /* The same. Runs when a step after this one failed; failures are logged, undo goes on. */
+    void (*undo)(struct operation *operation);
 };
 
 struct operation_kind {
@@ -39,7 +44,8 @@ struct operation_kind {
     void (*release)(struct operation *operation); /* frees what data holds; may be NULL */
     /* After the undos: what the instance is now; ends by operation_next(). NULL: task_state null. */
     void (*failed)(struct operation *operation);
-    bool interrupts; /* does not wait for what runs: asks it to give up (terminate) */
+    bool interrupts; /* asks what runs and waits before it to give up (terminate) */
+    bool no_fault;   /* a failure is told to the caller alone (calls that only look) */
 };
 
 struct operation {
@@ -58,6 +64,7 @@ struct operation {
     /* operation.c's own */
     size_t step;
     int phase;
+    bool job_runs, waiting, wait_fatal, pausing;
     struct operation *next;
     struct loop_timer *timer;
     struct event_wait *waits;
@@ -66,37 +73,44 @@ struct operation {
 /* A request whose argument `instance` it is about; owns the request. Fails it when the argument is bad. */
 void operation_request(struct agent *agent, struct rpc_request *request,
                        const struct operation_kind *kind);
-/* Work of our own (power sync, start of the host): `instance` is taken. */
+/* Work of our own (power sync, start of the host): `instance` is taken; context NULL = an admin's. Nothing runs
+ * before this returned, so the caller may fill `data`. */
 struct operation *operation_start(struct agent *agent, struct instance *instance,
                                   const struct operation_kind *kind, struct json_object *context);
 
-/* Ends of a step. */
+/* Ends of a step. In an undo and in `failed` all three go on; a failure is logged there. */
 void operation_next(struct operation *operation);
 void operation_fail(struct operation *operation, const struct err *failure);
 void operation_skip_to_end(struct operation *operation); /* nothing more to do; no failure */
 
-/* Ready-made callbacks; aux is the operation. The second keeps the result in operation->result's place
- * for the step's own `then`. */
-void operation_cloud_done(void *aux, const struct err *failure); /* next or fail */
+/* Runs the present step again in a while (what it needs is busy); an interruption ends the pause. */
+void operation_again(struct operation *operation, int64_t delay_us);
+/* A ready-made callback for calls of the control plane; aux is the operation: next or fail. */
+void operation_cloud_done(void *aux, const struct err *failure);
 
 /* Saves the instance's changes (cloud_instance_save) and ends the step. expected_task_state as there. */
 void operation_save(struct operation *operation, const char *expected_task_state);
-/* vm_state, task_state ("" = leave, NULL = null), power_state read from the hypervisor, then saves. */
+/* vm_state (NULL = leave), task_state ("" = leave, NULL = null), power_state read from the hypervisor, then
+ * saves and ends the step. */
 void operation_save_state(struct operation *operation, const char *vm_state, const char *task_state,
                           const char *expected_task_state);
 
-/* A job on a worker: `run` gets operation->data and must touch nothing else; the step ends with its result,
- * or with `then` (which ends the step) on success. */
+/* A job on a worker: `run` gets operation->data and must touch nothing else of the operation, and of the agent
+ * only virt, net and journal; the step ends with its result, or with `then` (which ends the step) on success.
+ * `name` is static text. */
 typedef int (*operation_job_fn)(struct agent *agent, void *data, struct err *e);
 void operation_job(struct operation *operation, const char *name, operation_job_fn run,
                    void (*then)(struct operation *operation));
 
 /*
- * External events ("network-vif-plugged-<port>", virt's own as "virt-stopped"): register before what causes
- * them is done, then wait. `fatal` false: late ones are logged and the step goes on.
+ * External events ("network-vif-plugged-<port>", libvirt's own as "virt-stopped", "virt-paused", ...: see
+ * virt_event_name()): register before what causes them is done, then wait for all registered so far. `fatal`
+ * false: late ones are logged and the step goes on; operation_event_came() tells. With nothing to wait for the
+ * step ends at once.
  */
 void operation_expect(struct operation *operation, const char *event_key);
 void operation_wait(struct operation *operation, int64_t timeout_us, bool fatal);
+bool operation_event_came(const struct operation *operation, const char *event_key);
 /* From endpoints and virt's events; true if an operation waited for it. A status "failed" fails it. */
 bool operation_event(struct agent *agent, const char *instance_uuid, const char *event_key,
                      const char *status);
@@ -105,5 +119,6 @@ bool operation_event(struct agent *agent, const char *instance_uuid, const char 
 const char *operation_running(const struct agent *agent, const char *instance_uuid);
 /* [{"instance_uuid", "operation", "step", "since_s"}] for computectl. New reference. */
 struct json_object *operation_list(const struct agent *agent);
-/* At the agent's end: what runs is ended where it is; the next start repairs it (task states). */
+/* At the agent's end, when the workers and the control plane are closed: what runs is ended where it is; the
+ * next start repairs it. While agent->closing is set no step begins. */
 void operation_close(struct agent *agent);

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "agent/operation.h"
 #include "cloud/cloud_provider.h"
 #include "lib/clock.h"
 #include "lib/fault.h"
@@ -152,14 +153,36 @@ static void fake_save(struct cloud *cloud, struct json_object *context,
     done(aux, NULL);
 }
 
+/* "instance saved on <host>: <field>=<value> ..., expecting <task state>" */
+static void add_saved(struct world *w, const struct instance *instance, const char *expected)
+{
+    _cleanup_(json_putp) struct json_object *primitive = instance_to_json(instance);
+    struct json_object *changes = json_get(primitive, "nova_object.changes");
+    struct text_buffer b = TEXT_BUFFER_INIT;
+
+    text_buffer_printf(&b, "instance saved on %s:", instance_host(instance));
+    for (size_t i = 0; changes && i < json_object_array_length(changes); i++) {
+        const char *field = json_object_get_string(json_object_array_get_idx(changes, i));
+        _cleanup_(str_freep) char *value =
+            json_text(json_get(json_get(primitive, "nova_object.data"), field));
+        text_buffer_printf(&b, " %s=%s", field, value);
+    }
+    if (expected)
+        text_buffer_printf(&b, ", expecting %s", expected);
+    add_line(w, text_buffer_take(&b));
+}
+
 static void fake_instance_save(struct cloud *cloud, struct json_object *context,
                                struct instance *instance, const char *expected_task_state,
                                cloud_done_fn done, void *aux)
 {
+    struct err e = ERR_INIT;
+
     (void)context;
-    (void)expected_task_state;
-    add_line(world_of(cloud), text_format("instance saved on %s", instance_host(instance)));
-    done(aux, NULL);
+    add_saved(world_of(cloud), instance, expected_task_state);
+    if (fault_point("world.instance_save", &e) == 0)
+        object_clear_changes(instance->object);
+    done(aux, err_is_set(&e) ? &e : NULL);
 }
 
 static void fake_event(struct cloud *cloud, struct json_object *context, const char *instance_uuid,
@@ -393,6 +416,7 @@ static void close_agent(struct world *w)
         migration_forget(agent->migrations);
     }
     cloud_free(agent->cloud);
+    operation_close(agent);
     switchover_free(agent->switchover);
     journal_free(agent->journal);
     free((void *)agent->undo_handlers);
