@@ -347,6 +347,22 @@ static void prepare_done(struct migration_job *job)
     machine_event(m, MACHINE_EVENT_PREPARED);
 }
 
+static void answer_prepared(struct migration *m);
+
+/* Nova wants it written; a guest can come without it. */
+static void announced(void *aux, const struct err *failure)
+{
+    struct migration *m = aux;
+
+    m->announcing = false;
+    if (failure)
+        log_err(LOG_LEVEL_WARNING, failure, "migration %s: the ports are not told that they move",
+                m->uuid);
+    if (!m->agent->closing)
+        answer_prepared(m);
+    migration_unref(m);
+}
+
 void destination_prepare(struct migration *m)
 {
     struct agent *agent = m->agent;
@@ -360,6 +376,9 @@ void destination_prepare(struct migration *m)
     metric_inc(METRIC_MIGRATIONS_IN);
     cloud_event_start(agent->cloud, m->context, m->instance_uuid, "compute_pre_live_migration");
     migration_set_status(m, "preparing");
+    m->announcing = true;
+    cloud_bindings(agent->cloud, m->context, m->instance, m->data, agent->host,
+                   CLOUD_BINDING_ANNOUNCE, announced, migration_ref(m));
     destination_saver_fill(&prepare->saver, m);
     prepare->undo = destination_undo_of(m, &prepare->saver);
     prepare->virt = agent->virt;
@@ -379,8 +398,18 @@ static void ready_journaled(struct migration_job *job)
 {
     struct migration *m = job->migration;
 
+    m->journaling = false;
     if (job->result < 0)
         log_err(LOG_LEVEL_ERROR, &job->e, "migration %s", m->uuid);
+    answer_prepared(m);
+}
+
+/* The answer waits for the record and for the ports' word that they move (profile.migrating_to): a write
+ * that came after the activation would change the active binding. */
+static void answer_prepared(struct migration *m)
+{
+    if (m->announcing || m->journaling)
+        return;
     if (m->request && m->state == MACHINE_DESTINATION_PREPARED) {
         cloud_event_finish(m->agent->cloud, m->context, m->instance_uuid,
                            "compute_pre_live_migration", NULL);
@@ -394,6 +423,7 @@ void destination_ready(struct migration *m)
     struct migration_job job = {.name = "journal", .done = ready_journaled};
 
     m->destination_prepared = true;
+    m->journaling = true;
     recovery_watch(m, WATCH_US);
     migration_set_status(m, "prepared");
     migration_submit(m, &job, false, true);

@@ -5,6 +5,10 @@
  */
 #include "agent/destination.h"
 
+#include "agent/parts.h"
+#include "cloud/instances.h"
+#include "cloud/node.h"
+#include "cloud/ports.h"
 #include "lib/clock.h"
 #include "lib/json.h"
 #include "lib/log.h"
@@ -27,6 +31,8 @@ void destination_arrived(struct migration *m)
 }
 
 struct settle {
+    struct parts *parts; /* NULL for a stray */
+    enum virt_state state;
     struct virt *virt;
     struct conf *conf;
     char *uuid;
@@ -39,6 +45,8 @@ static void settle_release(struct migration_job *job)
 
     conf_unref(settle->conf);
     free(settle->uuid);
+    if (settle->parts)
+        parts_end(settle->parts);
     free(settle);
 }
 
@@ -61,13 +69,13 @@ static int settle_directory(const struct conf *conf, const char *uuid, struct er
 static int settle_run(struct migration_job *job, struct err *e)
 {
     struct settle *settle = job->aux;
-    enum virt_state state = VIRT_STATE_NONE;
+    enum virt_state *state = &settle->state;
 
-    if (virt_guest_state(settle->virt, settle->uuid, &state, e) < 0)
+    if (virt_guest_state(settle->virt, settle->uuid, state, e) < 0)
         return -1;
-    if (state != VIRT_STATE_RUNNING && !(state == VIRT_STATE_PAUSED && settle->paused_is_right))
+    if (*state != VIRT_STATE_RUNNING && !(*state == VIRT_STATE_PAUSED && settle->paused_is_right))
         return err_set(e, ERR_INSTANCE_STATE, "instance %s does not run here: it is %s",
-                       settle->uuid, virt_state_name(state));
+                       settle->uuid, virt_state_name(*state));
     return settle_directory(settle->conf, settle->uuid, e);
 }
 
@@ -82,37 +90,130 @@ static struct settle *settle_new(struct agent *agent, const struct instance *ins
     return settle;
 }
 
-static void save_instance(struct migration *m)
+/* ---- what Nova and Neutron are told ---- */
+
+/* Whether the first attempt to save went well or not: the guest is here, and the source may go on. */
+static void answer_source(struct migration *m)
 {
-    instance_set_host(m->instance, m->agent->host);
-    instance_set_node(m->instance, m->agent->host);
-    instance_set_task_state(m->instance, NULL);
-    instance_set_progress(m->instance, 0);
-    cloud_instance_save(m->agent->cloud, m->context, m->instance, "migrating", NULL, NULL);
+    if (m->request) {
+        cloud_event_finish(m->agent->cloud, m->context, m->instance_uuid,
+                           "compute_post_live_migration_at_destination", NULL);
+        rpc_reply(m->request, NULL);
+    }
+    m->request = NULL;
+}
+
+struct told {
+    struct migration *migration;
+    cloud_done_fn done;
+    void *aux;
+};
+
+static struct told *told_new(struct migration *m, cloud_done_fn done, void *aux)
+{
+    struct told *told = NEW(struct told);
+
+    *told = (struct told){migration_ref(m), done, aux};
+    return told;
+}
+
+static void told_end(struct told *told, const struct err *failure)
+{
+    told->done(told->aux, failure);
+    migration_unref(told->migration);
+    free(told);
+}
+
+static void instance_saved(void *aux, const struct err *failure)
+{
+    struct told *told = aux;
+
+    answer_source(told->migration);
+    told_end(told, failure);
+}
+
+static void save_instance(struct migration *m, cloud_done_fn done, void *aux)
+{
+    _cleanup_(instance_freep) struct instance *here = instance_copy(m->instance);
+    const char *node = cloud_node_name(m->agent->cloud);
+
+    object_clear_changes(here->object);
+    instance_set_host(here, m->agent->host);
+    instance_set_node(here, node ? node : m->agent->host);
+    instance_set_power_state(here, m->initially_paused ? 3 : 1);
+    instance_set_task_state(here, NULL);
+    instance_set_progress(here, 0);
+    cloud_instance_save(m->agent->cloud, m->context, here, "migrating", instance_saved,
+                        told_new(m, done, aux));
+}
+
+static void cache_saved(void *aux, const struct err *failure)
+{
+    struct told *told = aux;
+    struct migration *m = told->migration;
+
+    if (failure) {
+        told_end(told, failure);
+        return;
+    }
+    cloud_bindings(m->agent->cloud, m->context, m->instance, m->data, m->source_host,
+                   CLOUD_BINDING_DELETE, told->done, told->aux);
+    migration_unref(m);
+    free(told);
+}
+
+static void ports_moved(void *aux, struct json_object *network_info, const struct err *failure)
+{
+    struct told *told = aux;
+    struct migration *m = told->migration;
+
+    if (failure && failure->code == ERR_NOT_IMPLEMENTED) /* no Neutron: nothing is to be moved */
+        told_end(told, NULL);
+    else if (failure)
+        told_end(told, failure);
+    else
+        cloud_info_cache_save(m->agent->cloud, m->context, m->instance_uuid, network_info,
+                              cache_saved, told);
+}
+
+/* The bindings are this host's now if the source activated them; if it could not, this does. */
+static void move_ports(struct migration *m, cloud_done_fn done, void *aux)
+{
+    cloud_ports_move_here(m->agent->cloud, m->context, m->instance, ports_moved,
+                          told_new(m, done, aux));
 }
 
 static void settled(struct migration_job *job)
 {
     struct migration *m = job->migration;
+    struct settle *settle = job->aux;
 
-    if (job->result == 0)
-        save_instance(m);
-    if (m->request && job->result == 0)
-        rpc_reply(m->request, NULL);
-    else if (m->request)
+    if (job->result == 0) {
+        parts_add(settle->parts, "the instance's record", save_instance);
+        parts_add(settle->parts, "the ports", move_ports);
+        return;
+    }
+    log_err(LOG_LEVEL_WARNING, &job->e, "migration %s", m->uuid);
+    if (m->request) {
+        cloud_event_finish(m->agent->cloud, m->context, m->instance_uuid,
+                           "compute_post_live_migration_at_destination", &job->e);
         rpc_fail(m->request, &job->e);
+    }
     m->request = NULL;
-    if (job->result < 0)
-        log_err(LOG_LEVEL_WARNING, &job->e, "migration %s", m->uuid);
-    machine_event(m, job->result < 0 ? MACHINE_EVENT_SETTLE_FAILED : MACHINE_EVENT_SETTLED);
+    machine_event(m, MACHINE_EVENT_SETTLE_FAILED);
 }
 
 void destination_settle(struct migration *m)
 {
     struct migration_job job = {
         .name = "settle", .run = settle_run, .done = settled, .release = settle_release};
+    struct settle *settle = settle_new(m->agent, m->instance);
 
-    job.aux = settle_new(m->agent, m->instance);
+    if (m->request)
+        cloud_event_start(m->agent->cloud, m->context, m->instance_uuid,
+                          "compute_post_live_migration_at_destination");
+    settle->parts = parts_open(m, MACHINE_EVENT_SETTLED); /* ended by settle_release() */
+    job.aux = settle;
     migration_submit(m, &job, false, false);
 }
 
@@ -160,6 +261,13 @@ static int back_run(struct migration_job *job, struct err *e)
     return -1;
 }
 
+/* The source does it too; a Python one leaves it to its destination. */
+static void remove_bindings(struct migration *m, cloud_done_fn done, void *aux)
+{
+    cloud_bindings(m->agent->cloud, m->context, m->instance, m->data, m->agent->host,
+                   CLOUD_BINDING_DELETE, done, aux);
+}
+
 static void back_again(void *aux)
 {
     destination_roll_back(aux);
@@ -186,7 +294,13 @@ static void back_done(struct migration_job *job)
                 m->destination_host);
     }
     destination_refuse_request(m);
-    machine_event(m, job->result < 0 ? MACHINE_EVENT_ROLLBACK_FAILED : MACHINE_EVENT_ROLLED_BACK);
+    if (job->result < 0) {
+        machine_event(m, MACHINE_EVENT_ROLLBACK_FAILED);
+        return;
+    }
+    struct parts *parts = parts_open(m, MACHINE_EVENT_ROLLED_BACK);
+    parts_add(parts, "the port bindings of this host", remove_bindings);
+    parts_close(parts);
 }
 
 void destination_roll_back(struct migration *m)

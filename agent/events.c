@@ -3,6 +3,7 @@
 #include "agent/destination.h"
 #include "agent/migration.h"
 #include "agent/operation.h"
+#include "agent/source.h"
 
 #include "lib/clock.h"
 #include "lib/log.h"
@@ -43,6 +44,7 @@ static void source_paused(struct migration *m, int64_t at_us)
 {
     if (m->peer)
         switchover_peer_send(m->peer, SWITCHOVER_PAUSED);
+    bindings_switch(m);
     m->switching = !m->suspended_by_us;
     m->progress.paused_us = at_us;
     m->progress.resumed_us = 0;
@@ -57,6 +59,7 @@ void source_reverted(struct migration *m, int64_t at_us)
     m->progress.resumed_us = at_us;
     if (m->peer)
         switchover_peer_send(m->peer, SWITCHOVER_REVERTED);
+    bindings_return(m);
     if (m->armed)
         net_announce(m->armed);
     migration_note(m, "the switch-over failed, the guest runs on %s again", m->source_host);

@@ -2,6 +2,7 @@
 /* Making, finding and ending migrations; jobs of migrations. Status and account: account.c. */
 #include "agent/migration.h"
 
+#include "agent/parts.h"
 #include <assert.h>
 
 #include "lib/clock.h"
@@ -233,6 +234,7 @@ void migration_drop_waiting(struct migration *migration)
         migration->writers_waiting = job->next;
         job_release(job);
     }
+    parts_drop_waiting(migration);
 }
 
 static int forget_run(struct migration_job *job, struct err *e)

@@ -14,6 +14,8 @@
 #include "agent/policy.h"
 #include "agent/settings.h"
 
+struct parts;
+
 enum migration_role { MIGRATION_SOURCE, MIGRATION_DESTINATION };
 
 /* What the monitor measured and did (agent/monitor.c). */
@@ -32,6 +34,15 @@ struct migration_progress {
     int64_t average_throughput;   /* bytes a second, at the end */
     int announced;                /* ports announced at the switch-over */
     struct json_object *actions;  /* array of sentences: what the policy and operators did */
+};
+
+/* agent/bindings.c: the host that Neutron wires the ports on, as far as the source knows. */
+enum bindings_host { BINDINGS_SOURCE, BINDINGS_DESTINATION, BINDINGS_UNKNOWN };
+struct bindings {
+    enum bindings_host active, wanted, asked_for;
+    bool asked; /* a request is under way */
+    cloud_done_fn done;
+    void *aux;
 };
 
 struct migration {
@@ -76,12 +87,19 @@ struct migration {
     bool suspended_by_us; /* force-complete paused the guest */
     bool post_copy_running, post_copy_possible;
     bool sample_outstanding;
+    struct bindings bindings;
+    struct parts *parts; /* what the present state waits for (agent/parts.h); NULL */
+    bool parts_held;     /* wait_timer holds one of them: it waits for libvirtd */
     int confirm_attempts;
     struct json_object *ports_awaited; /* {port id: true}: network-vif-plugged still to come */
     struct loop_timer *monitor_timer, *log_timer, *wait_timer;
     int64_t last_saved_us; /* counters */
     bool save_outstanding;
     char *destination_xml;
+
+    /* destination */
+    bool announcing; /* the ports' migrating_to is being written; the answer waits for it */
+    bool journaling; /* and for the record */
 
     bool writer_runs;                      /* a job that writes the record */
     struct migration_job *writers_waiting; /* further ones, oldest first */

@@ -463,6 +463,7 @@ void source_start(struct migration *m)
                                 .done = start_done,
                                 .release = start_release};
 
+    cloud_bindings_warm(m->agent->cloud);
     loop_timer_free(m->wait_timer);
     m->wait_timer = NULL;
     start->virt = m->agent->virt;

@@ -20,3 +20,10 @@ int64_t source_disk_bandwidth(int64_t bandwidth_mib, size_t disks);
 void source_outcome(struct migration *migration, enum virt_outcome outcome, const struct err *e);
 /* Lets the next queued migration run. */
 void source_give_up_place(struct migration *migration);
+
+/* agent/bindings.c. At the pause, and when the guest runs here again: asked at once, answered later. */
+void bindings_switch(struct migration *migration);
+void bindings_return(struct migration *migration);
+/* As parts (agent/parts.h): the destination's are active; the source's are, and the destination's gone. */
+void bindings_part_switch(struct migration *migration, cloud_done_fn done, void *aux);
+void bindings_part_return(struct migration *migration, cloud_done_fn done, void *aux);

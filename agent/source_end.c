@@ -4,6 +4,7 @@
  * taking back. A disk of this host is removed only after the destination said that the guest runs there
  * and that word is in the journal (promise S2); a guest that may run there is never resumed here (S1).
  */
+#include "agent/parts.h"
 #include "agent/source.h"
 
 #include <stdio.h>
@@ -217,13 +218,25 @@ void source_ask_destination(struct migration *m)
     ask(m);
 }
 
-static void activated(void *aux, const struct err *failure)
+/* Nova's record says at once where the guest is, whatever becomes of the destination's agent and of the
+ * clean-up. The task state stays: the destination's word ends it. */
+static void save_host(struct migration *m, cloud_done_fn done, void *aux)
+{
+    _cleanup_(instance_freep) struct instance *moved = instance_copy(m->instance);
+    const char *node = m->record ? migration_record_dest_node(m->record) : NULL;
+
+    object_clear_changes(moved->object);
+    instance_set_host(moved, m->destination_host);
+    instance_set_node(moved, node ? node : m->destination_host);
+    cloud_instance_save(m->agent->cloud, m->context, moved, NULL, done, aux);
+}
+
+static void host_saved(void *aux, const struct err *failure)
 {
     struct migration *m = aux;
 
     if (failure)
-        log_err(LOG_LEVEL_ERROR, failure, "migration %s: port bindings on %s", m->uuid,
-                m->destination_host);
+        log_err(LOG_LEVEL_WARNING, failure, "migration %s: the instance's new host", m->uuid);
     migration_unref(m);
 }
 
@@ -245,14 +258,15 @@ void source_finish(struct migration *m)
         m->progress.ended_us = clock_monotonic_us();
     loop_timer_free(m->wait_timer);
     m->wait_timer = NULL;
-    cloud_bindings(m->agent->cloud, m->context, m->instance, m->data, m->destination_host,
-                   CLOUD_BINDING_ACTIVATE, activated, migration_ref(m));
+    bindings_switch(m); /* the pause did it; after a restart, or without its event, now */
+    save_host(m, host_saved, migration_ref(m));
     migration_submit(m, &job, false, true);
 }
 
 /* ---- cleaning up here ---- */
 
 struct clean {
+    struct parts *parts;
     struct virt *virt;
     struct net *net;
     struct conf *conf;
@@ -268,6 +282,7 @@ static void clean_release(struct migration_job *job)
     conf_unref(clean->conf);
     free(clean->uuid);
     port_list_clear(&clean->ports);
+    parts_end(clean->parts);
     free(clean);
 }
 
@@ -306,18 +321,27 @@ static int clean_run(struct migration_job *job, struct err *e)
     return err_is_set(e) ? -1 : 0;
 }
 
+static void submit_clean(struct migration *m, struct parts *parts);
+
 static void clean_again(void *aux)
 {
-    source_clean(aux);
+    struct migration *m = aux;
+
+    m->parts_held = false;
+    submit_clean(m, m->parts);
+    parts_end(m->parts); /* what cleaned() held */
 }
 
 static void cleaned(struct migration_job *job)
 {
     struct migration *m = job->migration;
+    struct clean *clean = job->aux;
 
     if (job->result < 0 && job->e.code == ERR_HYPERVISOR) {
         log_err(LOG_LEVEL_WARNING, &job->e, "migration %s: cleaning up on %s waits", m->uuid,
                 m->source_host);
+        parts_hold(clean->parts);
+        m->parts_held = true;
         again_later(m, "clean up again", clean_again);
         return;
     }
@@ -326,10 +350,14 @@ static void cleaned(struct migration_job *job)
                 m->uuid, m->source_host);
         migration_note(m, "left behind on %s: %s", m->source_host, job->e.text);
     }
-    machine_event(m, MACHINE_EVENT_CLEANED);
 }
 
-void source_clean(struct migration *m)
+static void drop_allocation(struct migration *m, cloud_done_fn done, void *aux)
+{
+    cloud_allocations_drop(m->agent->cloud, m->context, m->record, done, aux);
+}
+
+static void submit_clean(struct migration *m, struct parts *parts)
 {
     struct clean *clean = NEW(struct clean);
     struct migration_job job = {.name = "clean up",
@@ -339,7 +367,8 @@ void source_clean(struct migration *m)
                                 .aux = clean};
     struct err e = ERR_INIT;
 
-    monitor_stop(m);
+    parts_hold(parts);
+    clean->parts = parts;
     clean->virt = m->agent->virt;
     clean->net = m->agent->net;
     clean->conf = conf_ref(m->agent->conf);
@@ -352,9 +381,21 @@ void source_clean(struct migration *m)
     migration_submit(m, &job, false, true);
 }
 
+void source_clean(struct migration *m)
+{
+    struct parts *parts = parts_open(m, MACHINE_EVENT_CLEANED);
+
+    monitor_stop(m);
+    submit_clean(m, parts);
+    parts_add(parts, "the destination's port bindings", bindings_part_switch);
+    parts_add(parts, "the migration's allocation", drop_allocation);
+    parts_close(parts);
+}
+
 /* ---- taking back ---- */
 
 struct back {
+    struct parts *parts;
     struct virt *virt;
     char *uuid;
     bool resume;
@@ -366,6 +407,7 @@ static void back_release(struct migration_job *job)
     struct back *back = job->aux;
 
     free(back->uuid);
+    parts_end(back->parts);
     free(back);
 }
 
@@ -385,20 +427,16 @@ static int back_run(struct migration_job *job, struct err *e)
 
 static void told_destination(void *aux, struct json_object *result, const struct err *failure)
 {
-    struct migration *m = aux;
+    struct parts *parts = aux;
 
     (void)result;
-    if (!m->agent->closing) {
-        if (failure)
-            log_err(LOG_LEVEL_WARNING, failure,
-                    "migration %s: %s could not be told to take back; it will ask when it is up",
-                    m->uuid, m->destination_host);
-        machine_event(m, MACHINE_EVENT_ROLLED_BACK);
-    }
-    migration_unref(m);
+    if (failure)
+        log_err(LOG_LEVEL_WARNING, failure,
+                "a destination could not be told to take back; it will ask when it is up");
+    parts_end(parts);
 }
 
-static void tell_destination(struct migration *m)
+static void tell_destination(struct migration *m, struct parts *parts)
 {
     struct json_object *args = json_object_new_object();
     struct rpc_target target = {.topic = "compute", .server = m->destination_host};
@@ -411,15 +449,20 @@ static void tell_destination(struct migration *m)
     json_add(args, "instance", instance_to_json(m->instance));
     json_add(args, "destroy_disks", json_object_new_boolean(own_disks));
     json_add(args, "migrate_data", migrate_data_to_json(m->data));
+    parts_hold(parts);
     rpc_cast(m->agent->rpc, &target, RPC_METHOD_rollback_live_migration_at_destination, args,
-             m->context, &options, told_destination, migration_ref(m));
+             m->context, &options, told_destination, parts);
 }
 
-static void submit_back(struct migration *m);
+static void submit_back(struct migration *m, struct parts *parts);
 
 static void resume_again(void *aux)
 {
-    submit_back(aux);
+    struct migration *m = aux;
+
+    m->parts_held = false;
+    submit_back(m, m->parts);
+    parts_end(m->parts); /* what back_done() held */
 }
 
 static void back_done(struct migration_job *job)
@@ -430,6 +473,8 @@ static void back_done(struct migration_job *job)
     if (job->result < 0 && job->e.code == ERR_HYPERVISOR) {
         log_err(LOG_LEVEL_WARNING, &job->e, "migration %s: resuming the guest on %s waits", m->uuid,
                 m->source_host);
+        parts_hold(back->parts);
+        m->parts_held = true;
         again_later(m, "resume again", resume_again);
         return;
     }
@@ -444,12 +489,10 @@ static void back_done(struct migration_job *job)
     if (back->state == VIRT_STATE_RUNNING)
         source_reverted(m, clock_monotonic_us());
     if (m->destination_prepared)
-        tell_destination(m);
-    else
-        machine_event(m, MACHINE_EVENT_ROLLED_BACK);
+        tell_destination(m, back->parts);
 }
 
-static void submit_back(struct migration *m)
+static void submit_back(struct migration *m, struct parts *parts)
 {
     struct back *back = NEW(struct back);
     struct migration_job job = {.name = "roll back",
@@ -459,24 +502,33 @@ static void submit_back(struct migration *m)
                                 .aux = back,
                                 .goes_on_without_record = true};
 
+    parts_hold(parts);
+    back->parts = parts;
     back->virt = m->agent->virt;
     back->uuid = text_dup(m->instance_uuid);
     back->resume = m->suspended_by_us && !m->initially_paused;
     migration_submit(m, &job, false, true);
 }
 
-static void reverted(void *aux, const struct err *failure)
+static void revert_allocation(struct migration *m, cloud_done_fn done, void *aux)
 {
-    struct migration *m = aux;
+    cloud_allocations_revert(m->agent->cloud, m->context, m->instance, m->record, done, aux);
+}
 
-    if (failure)
-        log_err(LOG_LEVEL_ERROR, failure, "migration %s: taking back", m->uuid);
-    migration_unref(m);
+/* The instance is as it was. Somebody else's task state (a deletion meanwhile) is not touched. */
+static void clear_task_state(struct migration *m, cloud_done_fn done, void *aux)
+{
+    _cleanup_(instance_freep) struct instance *stays = instance_copy(m->instance);
+
+    object_clear_changes(stays->object);
+    instance_set_task_state(stays, NULL);
+    instance_set_progress(stays, 0);
+    cloud_instance_save(m->agent->cloud, m->context, stays, "migrating", done, aux);
 }
 
 void source_roll_back(struct migration *m)
 {
-    struct agent *agent = m->agent;
+    struct parts *parts = parts_open(m, MACHINE_EVENT_ROLLED_BACK);
 
     monitor_stop(m);
     loop_timer_free(m->wait_timer);
@@ -485,11 +537,11 @@ void source_roll_back(struct migration *m)
         m->final_state = MACHINE_SOURCE_CANCELLED;
     if (m->progress.ended_us == 0)
         m->progress.ended_us = clock_monotonic_us();
-    cloud_bindings(agent->cloud, m->context, m->instance, m->data, m->destination_host,
-                   CLOUD_BINDING_DELETE, reverted, migration_ref(m));
-    cloud_allocations_revert(agent->cloud, m->context, m->instance, m->record, reverted,
-                             migration_ref(m));
-    submit_back(m);
+    parts_add(parts, "the source's port bindings", bindings_part_return);
+    parts_add(parts, "the instance's allocation", revert_allocation);
+    parts_add(parts, "the instance's task state", clear_task_state);
+    submit_back(m, parts);
+    parts_close(parts);
 }
 
 /* ---- the end ---- */
@@ -573,6 +625,8 @@ void source_end(struct migration *m)
 {
     struct agent *agent = m->agent;
     bool completed = m->state == MACHINE_SOURCE_COMPLETED;
+    bool failed = !completed && m->state != MACHINE_SOURCE_CANCELLED;
+    struct err failure = m->failure;
 
     metric_inc(end_metric(m->state));
     if (completed && err_is_set(&m->failure)) { /* what looked like one on the way was none */
@@ -581,10 +635,12 @@ void source_end(struct migration *m)
         m->failure = ERR_INIT;
     }
     log_end(m);
-    if (completed)
-        cloud_allocations_drop(agent->cloud, m->context, m->record, reverted, migration_ref(m));
+    if (failed && !err_is_set(&failure)) /* of before a restart: its text is left */
+        err_set(&failure, ERR_MIGRATION, "%s", m->message ? m->message : "the migration failed");
+    if (failed)
+        cloud_fault(agent->cloud, m->context, m->instance_uuid, &failure);
     cloud_event_finish(agent->cloud, m->context, m->instance_uuid, "compute_live_migration",
-                       completed || m->state == MACHINE_SOURCE_CANCELLED ? NULL : &m->failure);
+                       failed ? &failure : NULL);
     /* Nova's words for the ends are our states' texts */
     migration_set_status(m, machine_state_text(m->state));
     if (completed || m->progress.resumed_us == 0) {

@@ -69,6 +69,10 @@ void cloud_bindings(struct cloud *cloud, struct json_object *context,
                     const char *host, enum cloud_binding_change what, cloud_done_fn done,
                     void *aux);
 
+/* A migration is about to switch over: token, endpoint and connection for its bindings are made ready, so
+ * that the activation leaves at once. Best effort, cheap to repeat. */
+void cloud_bindings_warm(struct cloud *cloud);
+
 /* Placement: migration uuid -> instance uuid (rollback), or away with the migration's (success). */
 void cloud_allocations_revert(struct cloud *cloud, struct json_object *context,
                               const struct instance *instance,

@@ -52,7 +52,9 @@ struct cloud_ops {
     void (*node_set_enabled)(struct cloud *cloud, bool enabled, cloud_done_fn done, void *aux);
     int64_t (*node_id)(const struct cloud *cloud);
     const char *(*node_uuid)(const struct cloud *cloud);
+    const char *(*node_name)(const struct cloud *cloud);
     struct json_object *(*node_status)(const struct cloud *cloud);
+    void (*bindings_warm)(struct cloud *cloud);
 
     void (*instances)(struct cloud *cloud, cloud_result_fn done, void *aux);
     void (*instance_get)(struct cloud *cloud, struct json_object *context, const char *uuid,

@@ -350,3 +350,14 @@ struct json_object *cloud_node_status(const struct cloud *cloud)
 {
     return cloud->ops->node_status ? cloud->ops->node_status(cloud) : NULL;
 }
+
+const char *cloud_node_name(const struct cloud *cloud)
+{
+    return cloud->ops->node_name ? cloud->ops->node_name(cloud) : NULL;
+}
+
+void cloud_bindings_warm(struct cloud *cloud)
+{
+    if (cloud->ops->bindings_warm)
+        cloud->ops->bindings_warm(cloud);
+}
