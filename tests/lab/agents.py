@@ -41,6 +41,8 @@ class Agent:
         self.wrapper = list(wrapper) or shlex.split(os.environ.get('COMPUTED_LAB_WRAPPER', ''))
         self.service = host.services.get('computed')
         self.config = self._config(extra_config or {})
+        # a host's log outlives its agents
+        self.earlier = len(self.service.output()) if self.service and not attach else 0
         if not attach:
             self.start(wait)
 
@@ -85,7 +87,8 @@ class Agent:
         return self.service.pid
 
     def log(self):
-        return self.service.output()
+        """What this agent wrote, over all its starts."""
+        return self.service.output()[self.earlier:]
 
     def findings(self):
         """The first lines of what a sanitizer or valgrind reported so far."""
