@@ -40,7 +40,8 @@ const char *cloud_provider_name(const struct cloud *cloud);
 void cloud_migration_save(struct cloud *cloud, struct json_object *context,
                           struct migration_record *record, const char *role,
                           struct json_object *details, cloud_done_fn done, void *aux);
-/* Saves the instance's changed fields; expected_task_state NULL = any (Instance.save). */
+/* Saves the instance's changed fields; expected_task_state NULL = any (Instance.save), else one or more words
+ * divided by "|", of which "-" means none: "powering-off|-". */
 void cloud_instance_save(struct cloud *cloud, struct json_object *context,
                          struct instance *instance, const char *expected_task_state,
                          cloud_done_fn done, void *aux);
