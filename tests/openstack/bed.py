@@ -49,6 +49,8 @@ CONTROL = ADDRESS['ctl']
 PACKAGES = ('keystone', 'placement-api', 'glance-api', 'neutron-server', 'nova-api', 'mariadb-server')
 # In a host, QEMU is the lab's wrapper (tests/lab/guest/qemu says why); the real one stays reachable here.
 REAL_QEMU = '/run/bed/bin/qemu-system-x86_64'
+OVER = '/etc/nova/over.conf'
+AGENTS = {'nova': 'nova-compute', 'computed': 'computed'}
 QEMU = '/usr/bin/qemu-system-x86_64'
 
 
@@ -83,7 +85,7 @@ class ComputeHost(Host):
     @property
     def agent(self):
         """The service that is the host's compute agent, or None."""
-        found = [s for n in ('nova-compute', 'computed') if (s := self.services.get(n)) and s.alive()]
+        found = [s for n in AGENTS.values() if (s := self.services.get(n)) and s.alive()]
         return found[0] if found else None
 
 
@@ -300,23 +302,19 @@ class Bed(Lab):
 
     # --- compute agents -----------------------------------------------------------------------------
 
-    def compute_start(self, host, kind='nova', program=None, extra=None, wait=True, env=None, files=()):
+    def compute_start(self, host, kind='nova', program=None, extra=None, wait=True, env=None, wrapper=()):
         """Starts nova-compute or computed on a host, with /etc/nova/nova.conf and, laid over it, `extra`
         ({section: {option: value}}); program: another binary than the build tree's. Waits for its report."""
         h = self.host(host)
         self.compute_stop(h)
-        extra = {k: dict(v) for k, v in (extra or {}).items()}
-        if kind == 'computed':
-            extra.setdefault('agent', {}).setdefault('control_plane', 'nova')
-            extra['agent'].setdefault('control_group', '')
-            extra['agent'].setdefault('control_socket', '/run/computed/control.sock')
-        write_configs(h, {'/etc/nova/over.conf': extra or {'DEFAULT': {}}})
+        program = compute_program(kind, program)
+        if kind == 'computed' and not os.access(program, os.X_OK):
+            raise LabError(f'{program} is not there: build first (./quickstart build), or set COMPUTED_BUILD_DIR, or --program')
+        with open(os.open(h.path(OVER), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), 'w') as f:
+            f.write(over_conf(kind, program, extra))
         os.makedirs(h.path('/run/computed'), exist_ok=True)
-        since, name = now(), {'nova': 'nova-compute', 'computed': 'computed'}[kind]
-        words = [program or {'nova': 'nova-compute', 'computed': os.path.join(BUILD, 'agent', 'computed')}[kind]]
-        if kind == 'computed' and not os.access(words[0], os.X_OK):
-            raise LabError(f'{words[0]} is not there: build first (./quickstart build), or set COMPUTED_BUILD_DIR, or --program')
-        service = h.spawn(name, words + ['--config-file', '/etc/nova/nova.conf', '--config-file', '/etc/nova/over.conf'],
+        since, name = now(), AGENTS[kind]
+        service = h.spawn(name, [*wrapper, program, '--config-file', '/etc/nova/nova.conf', '--config-file', OVER],
                           env={**checker_env(), **(env or {})})
         self.save()
         if wait:
@@ -330,9 +328,19 @@ class Bed(Lab):
             wait_until(60, f'report of {name} on {h.name}', up, 0.2)
         return service
 
+    def compute_runs(self, host, kind, extra=None, program=None):
+        """Whether just that agent with just these options runs on a host."""
+        h = self.host(host)
+        try:
+            with open(h.path(OVER)) as f:
+                same = f.read() == over_conf(kind, compute_program(kind, program), extra)
+        except OSError:
+            return False
+        return same and h.agent is not None and h.agent.name == AGENTS[kind]
+
     def compute_stop(self, host, seconds=20):
         h = self.host(host)
-        for name in ('nova-compute', 'computed'):
+        for name in AGENTS.values():
             service = h.services.pop(name, None)
             if service:
                 service.stop(seconds)
@@ -341,7 +349,7 @@ class Bed(Lab):
     def compute_log(self, host):
         """What the compute agents of a host have written since the bed came up."""
         out = ''
-        for name in ('nova-compute', 'computed'):
+        for name in AGENTS.values():
             path = os.path.join(self.dir, 'log', f'{name}.{self.host(host).name}.log')
             if os.path.exists(path):
                 with open(path, errors='replace') as f:
@@ -355,6 +363,18 @@ class Bed(Lab):
         return {'OS_AUTH_URL': f'http://{CONTROL}:5000/v3', 'OS_USERNAME': 'admin', 'OS_PASSWORD': configs.PASSWORD, 'OS_PROJECT_NAME': 'admin',
                 'OS_USER_DOMAIN_NAME': 'Default', 'OS_PROJECT_DOMAIN_NAME': 'Default', 'OS_IDENTITY_API_VERSION': '3',
                 'OS_REGION_NAME': configs.REGION, 'OS_COMPUTE_API_VERSION': '2.92'}
+
+
+def compute_program(kind, program=None):
+    return program or {'nova': 'nova-compute', 'computed': os.path.join(BUILD, 'agent', 'computed')}[kind]
+
+
+def over_conf(kind, program, extra):
+    """What is laid over a host's nova.conf."""
+    extra = {k: dict(v) for k, v in (extra or {}).items()}
+    if kind == 'computed':
+        extra['agent'] = {'control_plane': 'nova', 'control_group': '', 'control_socket': '/run/computed/control.sock', **extra.get('agent', {})}
+    return f'# {program}\n' + configs.ini(extra)
 
 
 def attached(name):

@@ -79,7 +79,7 @@ def nova_host(address):
     helper = 'privsep-helper --config-file /etc/nova/nova.conf'
     c['DEFAULT'].update(compute_driver='libvirt.LibvirtDriver', reserved_host_memory_mb=512)
     c['libvirt'] = {'virt_type': 'qemu', 'cpu_mode': 'none', 'images_type': 'default', 'live_migration_scheme': 'tcp',
-                    'live_migration_inbound_addr': address}
+                    'live_migration_inbound_addr': address, 'wait_soft_reboot_seconds': 5}
     for section in ('nova_sys_admin', 'vif_plug_linux_bridge_privileged', 'vif_plug_ovs_privileged', 'privsep_osbrick'):
         c[section] = {'helper_command': helper}
     return {'/etc/nova/nova.conf': c}

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 
 from api import ENDED
 from guests import Guest
@@ -79,7 +80,7 @@ def host_things(bed, host):
     h = bed.host(host)
     found = h.scan()
     things = {f'domain {name} ({state})' for name, state in found['domains']}
-    things |= {f'directory {d}' for d in found['instance_dirs'] if d not in ('instances/locks', 'instances/compute_nodes')}
+    things |= {f'directory {d}' for d in found['instance_dirs'] if re.match('instances/[0-9a-f]{8}-', d)}
     things |= {f'interface {i.split("@")[0]}' for i in found['links'] if i.startswith('tap')}
     things |= {f'OVS port {p}' for p in found.get('ovs_ports', ()) if p.startswith('tap')}
     things |= {f'journal {j}' for j in found['journal']}

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The life of one server on one host, as Nova's API orders it."""
+import re
+import time
+
+import pytest
+
+from api import ApiError
+from lab import NETWORKS
+from namespaces import LabError, wait_until
+from servers import INSTANCES, Server, host_things
+
+
+@pytest.fixture
+def server(fleet):
+    return Server(fleet.bed, 'life', 'hosta')
+
+
+def boots(server):
+    """How many times the guest has started, by its uptime."""
+    return server.status()['uptime_ms']
+
+
+def test_a_server_boots_and_the_guest_answers_a_ping(fleet, server):
+    shown = server.show()
+    assert shown['OS-EXT-STS:power_state'] == 1 and shown['OS-EXT-SRV-ATTR:host'] == 'hosta'
+    assert shown['OS-EXT-SRV-ATTR:hypervisor_hostname'] == 'hosta' and shown['OS-SRV-USG:launched_at']
+    assert [a['addr'] for n in shown['addresses'].values() for a in n] == [server.ip]
+    with server.probe(icmp=True, interval_us=10000) as probe:
+        time.sleep(1)
+    assert probe.result['lost'] == 0
+    assert ('create', 'compute__do_build_and_run_instance', 'Success') in fleet.cloud.events(server.uuid)
+    assert fleet.cloud.allocations() == {(server.uuid, 'hosta'): {'VCPU': 1, 'MEMORY_MB': 256, 'DISK_GB': 1}}
+    assert fleet.cloud.bindings(server.port) == {'hosta': 'ACTIVE'}
+    assert server.verify()['ok']
+
+
+def test_a_deleted_server_leaves_nothing_on_its_host(fleet, server):
+    server.delete()
+    wait_until(15, 'empty host', lambda: not host_things(fleet.bed, 'hosta'))
+    assert not fleet.cloud.allocations()
+
+
+def test_a_server_stops_and_starts_again(fleet, server):
+    fleet.cloud.action(server.uuid, **{'os-stop': None})
+    assert server.wait('SHUTOFF')['OS-EXT-STS:power_state'] == 4
+    assert server.where() == []
+    fleet.cloud.action(server.uuid, **{'os-start': None})
+    assert server.wait('ACTIVE')['OS-EXT-STS:power_state'] == 1
+    server.seen_ms = 0
+    assert server.answers() and server.where() == ['hosta']
+
+
+@pytest.mark.parametrize('how', ['SOFT', 'HARD'])
+def test_a_reboot_starts_the_guest_anew(fleet, server, how):
+    time.sleep(1)
+    before = boots(server)
+    t0 = time.monotonic()
+    fleet.cloud.action(server.uuid, reboot={'type': how})
+    server.wait('ACTIVE')
+    server.seen_ms = 0
+    wait_until(60, 'guest that has started anew', lambda: server._answers() and boots(server) < before + (time.monotonic() - t0) * 1000 - 500)
+    assert server.where() == ['hosta']
+
+
+def test_the_console_output_is_what_the_guest_wrote(fleet, server):
+    out = fleet.cloud.action(server.uuid, **{'os-getConsoleOutput': {}})['output']
+    assert 'GUEST-UP' in out and 'GUEST-READY' in out
+    last = fleet.cloud.action(server.uuid, **{'os-getConsoleOutput': {'length': 2}})['output']
+    assert last == '\n'.join(out.split('\n')[-2:])
+
+
+def test_a_paused_guest_stands_still_and_goes_on(fleet, server):
+    fleet.cloud.action(server.uuid, pause=None)
+    assert server.wait('PAUSED')['OS-EXT-STS:power_state'] == 3
+    with pytest.raises(LabError):
+        server.status(timeout=2)
+    fleet.cloud.action(server.uuid, unpause=None)
+    assert server.wait('ACTIVE')['OS-EXT-STS:power_state'] == 1
+    assert server.status(30) and not server.restarted
+
+
+def test_a_suspended_guest_goes_on_where_it_was(fleet, server):
+    server.rate(hot=8, dirty=4)
+    fleet.cloud.action(server.uuid, suspend=None)
+    assert server.wait('SUSPENDED')['OS-EXT-STS:power_state'] == 4
+    assert server.where() == []
+    fleet.cloud.action(server.uuid, resume=None)
+    server.wait('ACTIVE')
+    assert server.answers() and server.verify()['ok']
+
+
+def test_interfaces_come_and_go(fleet, server):
+    network = fleet.cloud.by_name('network', 'networks', NETWORKS[1]['fabric'])
+    made = fleet.cloud.post('compute', f'/servers/{server.uuid}/os-interface', {'interfaceAttachment': {'net_id': network}})
+    port = made['interfaceAttachment']['port_id']
+    tap = 'tap' + port[:11]
+    server.wait('ACTIVE')
+    assert tap in fleet.bed.hosts['hosta'].virsh('dumpxml', server.name)
+    wait_until(30, 'active port', lambda: fleet.cloud.get('network', f'/ports/{port}')['port']['status'] == 'ACTIVE')
+    assert fleet.cloud.bindings(port) == {'hosta': 'ACTIVE'}
+    assert len(fleet.cloud.get('compute', f'/servers/{server.uuid}/os-interface')['interfaceAttachments']) == 2
+    fleet.cloud.delete('compute', f'/servers/{server.uuid}/os-interface/{port}')
+    wait_until(60, 'detached interface', lambda: len(
+        fleet.cloud.get('compute', f'/servers/{server.uuid}/os-interface')['interfaceAttachments']) == 1, 0.5)
+    wait_until(20, 'end of the tap', lambda: f'interface {tap}' not in host_things(fleet.bed, 'hosta'), 0.5)
+    assert tap not in fleet.bed.hosts['hosta'].virsh('dumpxml', server.name)
+    assert server.status()
+
+
+def test_diagnostics_and_uptime_are_told(fleet, server):
+    d = fleet.cloud.get('compute', f'/servers/{server.uuid}/diagnostics')
+    assert d['state'] == 'running' and d['driver'] == 'libvirt' and d['num_nics'] == 1 and d['nic_details'][0]['mac_address'] == server.ports[0]['mac']
+    for h in fleet.cloud.get('compute', '/os-hypervisors/detail')['hypervisors']:
+        assert h['state'] == 'up' and h['hypervisor_type'] == 'QEMU' and re.search(r'\bup\b', h['uptime'] or '')
+
+
+@pytest.mark.long
+def test_a_snapshot_becomes_an_image_from_which_a_server_boots(fleet, server):
+    fleet.cloud.action(server.uuid, createImage={'name': 'snap'})
+    image = wait_until(60, 'active image', lambda: next(
+        (i for i in fleet.cloud.get('image', '/images')['images'] if i['name'] == 'snap' and i['status'] == 'active'), None), 0.5)
+    try:
+        server.wait('ACTIVE')
+        assert image['size'] > 0 and server.answers()
+        copy = Server(fleet.bed, 'copy', 'hosta', imageRef=image['id'])
+        assert copy.verify()['ok']
+        copy.delete()
+    finally:
+        fleet.cloud.delete('image', f'/images/{image["id"]}', ok=(404,))
+
+
+@pytest.mark.long
+def test_a_rebuilt_server_starts_from_its_image(fleet, server):
+    before = server.status()['uptime_ms']
+    time.sleep(2)
+    fleet.cloud.action(server.uuid, rebuild={'imageRef': fleet.cloud.by_name('image', 'images', 'guest2')})
+    wait_until(20, 'rebuild', lambda: server.show()['status'] == 'REBUILD' or server.show()['OS-EXT-STS:task_state'] is None, 0.1)
+    server.wait('ACTIVE')
+    server.seen_ms = 0
+    server.answers()
+    assert server.verify()['ok'] and server.where() == ['hosta'] and server.status()['uptime_ms'] < before + 60000
+
+
+def test_a_server_with_a_config_drive_gets_one(fleet):
+    server = Server(fleet.bed, 'drive', 'hosta', config_drive=True, metadata={'colour': 'blue'})
+    assert server.show()['config_drive'] == 'True'
+    xml = fleet.bed.hosts['hosta'].virsh('dumpxml', server.name)
+    assert "device='cdrom'" in xml and f'{INSTANCES}/{server.uuid}/disk.config' in xml
+    label = fleet.bed.hosts['hosta'].run(['blkid', '-p', '-o', 'value', '-s', 'LABEL', f'{INSTANCES}/{server.uuid}/disk.config']).stdout
+    assert label.strip() == 'config-2'
+
+
+def test_a_server_that_cannot_be_built_says_why_and_leaves_nothing(fleet):
+    """The image lacks its ramdisk's file: no host can build it."""
+    cloud = fleet.cloud
+    kernel = cloud.by_name('image', 'images', 'kernel')
+    empty = cloud.post('image', '/images', {'name': 'hollow', 'container_format': 'bare', 'disk_format': 'qcow2', 'kernel_id': kernel})['id']
+    try:
+        cloud.call('PUT', 'image', f'/images/{empty}/file', data=b'this is no disk', headers={'Content-Type': 'application/octet-stream'})
+        server = Server(fleet.bed, 'broken', None, imageRef=empty, wait=False)
+        shown = server.wait('ERROR')
+        assert shown['fault']['message'] and shown['fault']['code'] == 500
+        assert not cloud.allocations()
+        server.delete()
+    finally:
+        cloud.delete('image', f'/images/{empty}', ok=(404,))
+
+
+def test_a_disabled_host_gets_no_servers(fleet):
+    fleet.cloud.set_service('hosta', status='disabled', disabled_reason='test')
+    try:
+        shown = fleet.cloud.services()['hosta']
+        assert (shown['status'], shown['disabled_reason']) == ('disabled', 'test')
+        wait_until(30, 'trait COMPUTE_STATUS_DISABLED', lambda: 'COMPUTE_STATUS_DISABLED' in fleet.cloud.get(
+            'placement', f'/resource_providers/{fleet.cloud.providers()["hosta"]}/traits')['traits'])
+        assert Server(fleet.bed, 'elsewhere').api_host == 'hostb'
+    finally:
+        fleet.cloud.set_service('hosta', status='enabled')
+    wait_until(30, 'end of the trait', lambda: 'COMPUTE_STATUS_DISABLED' not in fleet.cloud.get(
+        'placement', f'/resource_providers/{fleet.cloud.providers()["hosta"]}/traits')['traits'])
+
+
+def test_a_guest_that_ends_by_itself_is_seen(fleet, server):
+    fleet.bed.hosts['hosta'].virsh('destroy', server.name)
+    assert server.wait('SHUTOFF', 60)['OS-EXT-STS:power_state'] == 4
+    fleet.cloud.action(server.uuid, **{'os-start': None})
+    server.wait('ACTIVE')
+
+
+@pytest.mark.long
+def test_guests_of_a_dead_host_are_evacuated(fleet, server):
+    bed = fleet.bed
+    domain = server.name
+    bed.compute_stop('hosta')
+    bed.hosts['hosta'].virsh('destroy', domain)
+    fleet.cloud.set_service('hosta', forced_down=True)
+    try:
+        fleet.cloud.action(server.uuid, evacuate={})
+        server.wait('ACTIVE')
+        server.seen_ms = 0
+        assert server.api_host == 'hostb' and server.answers() and server.where() == ['hostb']
+    finally:
+        fleet.cloud.set_service('hosta', forced_down=False)
+        fleet.agent('hosta')
+    wait_until(60, 'hosta without the evacuated guest', lambda: not host_things(bed, 'hosta'), 0.5)
+
+
+def test_a_request_that_makes_no_sense_is_refused(fleet, server):
+    for action in ({'unpause': None}, {'resume': None}, {'os-start': None}):
+        with pytest.raises(ApiError) as refused:
+            fleet.cloud.action(server.uuid, **action)
+        assert refused.value.status == 409
+    assert server.show()['OS-EXT-STS:task_state'] is None
