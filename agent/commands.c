@@ -199,6 +199,7 @@ static struct json_object *status_methods(void)
         char version[24];
         snprintf(version, sizeof(version), "%d.%d", method->major, method->minor);
         json_add_string(o, "name", method->name);
+        json_add_bool(o, "served", method->served);
         json_add_string(o, "version", version);
         json_add_string(o, "kind", method->kind == RPC_KIND_CALL ? "call" : "cast");
         json_add_string(o, "topic", method->alt ? "compute-alt" : "compute");

@@ -4,6 +4,7 @@
 
 #include "agent/check.h"
 #include "agent/commands.h"
+#include "agent/unserved.h"
 #include "agent/migration.h"
 #include "lib/json.h"
 #include "lib/log.h"
@@ -150,21 +151,14 @@ static void endpoint_control(struct agent *agent, struct rpc_request *request)
 }
 
 static const endpoint endpoints[RPC_METHOD_COUNT] = {
-    [RPC_METHOD_check_can_live_migrate_destination] = check_destination,
-    [RPC_METHOD_check_can_live_migrate_source] = check_source,
-    [RPC_METHOD_pre_live_migration] = destination_accept,
-    [RPC_METHOD_live_migration] = source_accept,
-    [RPC_METHOD_post_live_migration_at_destination] = destination_post,
-    [RPC_METHOD_rollback_live_migration_at_destination] = destination_rollback,
-    [RPC_METHOD_drop_move_claim_at_destination] = endpoint_drop_move_claim_at_destination,
-    [RPC_METHOD_remove_volume_connection] = endpoint_remove_volume_connection,
-    [RPC_METHOD_live_migration_force_complete] = endpoint_live_migration_force_complete,
-    [RPC_METHOD_live_migration_abort] = endpoint_live_migration_abort,
-    [RPC_METHOD_external_instance_event] = endpoint_external_instance_event,
-    [RPC_METHOD_check_instance_shared_storage] = check_shared_storage,
-    [RPC_METHOD_ping] = endpoint_ping,
-    [RPC_METHOD_get_backdoor_port] = endpoint_get_backdoor_port,
-    [RPC_METHOD_control] = endpoint_control,
+#define SERVED(handler) handler
+#define UNSERVED        endpoint_unserved
+#define METHOD(name, name_space, major, minor, kind, topic, handler, ...)                          \
+    [RPC_METHOD_##name] = (handler),
+#include "rpc/methods.def.h"
+#undef METHOD
+#undef SERVED
+#undef UNSERVED
 };
 
 static void dispatch(struct agent *agent, struct rpc_request *request)

@@ -23,7 +23,7 @@
 #define ANY                   METHOD_TYPE_ANY, NULL
 #define JSON_TEXT             METHOD_TYPE_JSON_TEXT, NULL
 #define ARG(name, type, need) {#name, type, METHOD_NEED_##need},
-#define METHOD(name, name_space, major, minor, kind, topic, arguments)                             \
+#define METHOD(name, name_space, major, minor, kind, topic, handler, arguments)                    \
     static const struct method_arg args_of_##name[] = {                                            \
         arguments{NULL, METHOD_TYPE_ANY, NULL, METHOD_NEED_OPTIONAL}};
 #include "rpc/methods.def.h"
@@ -42,11 +42,16 @@
 enum { TOPIC_MAIN, TOPIC_ALT };
 
 static const struct method methods[] = {
-#define METHOD(name, name_space, major, minor, kind, topic, ...)                                   \
-    {#name, RPC_METHOD_##name, RPC_NAMESPACE_##name_space, major,                                  \
-     minor, RPC_KIND_##kind,   TOPIC_##topic == TOPIC_ALT, args_of_##name},
+#define SERVED(handler) true
+#define UNSERVED        false
+#define METHOD(name, name_space, major, minor, kind, topic, handler, ...)                          \
+    {#name,         RPC_METHOD_##name, RPC_NAMESPACE_##name_space, major,                          \
+     minor,         RPC_KIND_##kind,   TOPIC_##topic == TOPIC_ALT, handler,                        \
+     args_of_##name},
 #include "rpc/methods.def.h"
 #undef METHOD
+#undef SERVED
+#undef UNSERVED
 };
 
 /* What oslo.messaging calls endpoints. */

@@ -56,7 +56,8 @@ struct method {
     enum rpc_namespace name_space;
     int major, minor; /* newest form */
     enum rpc_kind kind;
-    bool alt; /* sent to compute-alt of peers that have it */
+    bool alt;    /* sent to compute-alt of peers that have it */
+    bool served; /* the agent has a handler for it */
     const struct method_arg *args;
 };
 
