@@ -4,7 +4,9 @@
  * renewed before it ends and once after a 401; endpoint by override or catalogue (service type, interfaces
  * in order, region); TLS; retries with back-off on 5xx, 429 and broken connections; request ids.
  * Options are those of nova.conf's own section (keystoneauth's names): [placement], [neutron], [glance],
- * and [service_user] for X-Service-Token. Loop thread only, but for transfers.
+ * and [service_user] for X-Service-Token. Where [glance] has no auth_type (as in most nova.conf, since Nova
+ * goes there with the user's token), the account of [service_user] or else of [neutron] asks.
+ * Loop thread only, but for transfers.
  */
 #pragma once
 
@@ -20,15 +22,20 @@ struct service_call;
 int service_new(struct service **out, enum service_kind kind, struct http *http, struct loop *loop,
                 const struct conf *conf, struct err *e);
 void service_free(struct service *service); /* calls end with ERR_CANCELLED; NULL is accepted */
+/* Options that are not valid leave the service as it was. */
 void service_reload(struct service *service, const struct conf *conf);
 
 struct service_request {
     const char *method;
-    const char *path;         /* below the endpoint, from its first slash, with the query */
+    const char
+        *path; /* below the endpoint, with version and query: "/v2.0/ports?...", "/v2/images/..." */
     struct json_object *body; /* borrowed; NULL = none */
     const char *content_type; /* NULL = application/json */
     const char *microversion; /* "placement 1.28": OpenStack-API-Version; NULL = none */
     const char *request_id;   /* X-Openstack-Request-Id: "req-..."; NULL = none */
+    const char
+        *user_token; /* the request context's auth_token: ask in the user's name, and after a 401 in
+                               our own; NULL = our own account */
     bool once; /* no retry once the request may have reached the service (it is not idempotent) */
     int64_t timeout_us; /* all attempts together; 0 = the section's timeout, else 60 s */
 };
@@ -47,16 +54,16 @@ const char *service_name(const struct service *service); /* "neutron" */
 
 /*
  * What a worker needs to move a file: URL, headers with the token, TLS. Made on the loop, used on any
- * thread, freed by the caller.
+ * thread, freed by the caller. user_token: as in a request, may be NULL.
  */
 struct service_ticket;
 typedef void (*service_ticket_fn)(void *aux, struct service_ticket *ticket,
                                   const struct err *failure); /* ticket is the callee's */
 void service_ticket(struct service *service, const char *path, const char *request_id,
-                    service_ticket_fn done, void *aux);
+                    const char *user_token, service_ticket_fn done, void *aux);
 void service_ticket_free(struct service_ticket *ticket);
-/* BLOCKS. GET into fd / PUT from fd (octets). `sink` sees each piece first (digests); may be NULL. Stalls
- * of 60 s end it. ERR_REMOTE names the status. */
+/* BLOCKS. GET into fd / PUT from fd (octets), from the descriptor's place on. `sink` sees each piece first
+ * (digests); may be NULL. Stalls of 60 s end it. ERR_REMOTE names the status. */
 typedef int (*service_sink_fn)(void *aux, const void *data, size_t size, struct err *e);
 int service_download(const struct service_ticket *ticket, int fd, service_sink_fn sink, void *aux,
                      struct err *e);

@@ -381,11 +381,130 @@ OPT(serial_console, proxyclient_address, STRING, "127.0.0.1",
     .flags = CONF_IDLE, .help = "Address on which serial consoles of this host listen; put into the XML of arriving instances.",
     .nova = "same", .since = "0.1")
 
+/*
+ * How a service of the cloud is reached and who asks: keystoneauth's options, the same in each of these
+ * groups. AUTH_ROWS says who we are, REACH_ROWS where the service is.
+ */
+#define AUTH_ROWS(group)                                                                                          \
+OPT(group, auth_type, STRING, NULL, .alias = #group ".auth_plugin",                                               \
+    .help = "How to log in to Keystone: password, v3password or v3applicationcredential.",                        \
+    .nova = "differs: other plugins of keystoneauth are refused", .since = "0.2")                                 \
+OPT(group, auth_url, URL, NULL, .words = "http|https",                                                            \
+    .help = "Keystone, with or without /v3 at the end.",                                                          \
+    .nova = "same", .since = "0.2")                                                                               \
+OPT(group, username, STRING, NULL, .alias = #group ".user_name " #group ".user-name",                             \
+    .help = "Name of the account.",                                                                               \
+    .nova = "same", .since = "0.2")                                                                               \
+OPT(group, user_id, STRING, NULL,                                                                                 \
+    .help = "Id of the account, instead of its name and domain.",                                                 \
+    .nova = "same", .since = "0.2")                                                                               \
+OPT(group, password, STRING, NULL, .flags = CONF_SECRET,                                                          \
+    .help = "Password of the account.",                                                                           \
+    .nova = "same", .since = "0.2")                                                                               \
+OPT(group, user_domain_name, STRING, NULL,                                                                        \
+    .help = "Name of the account's domain.",                                                                      \
+    .nova = "same", .since = "0.2")                                                                               \
+OPT(group, user_domain_id, STRING, NULL,                                                                          \
+    .help = "Id of the account's domain, instead of its name.",                                                   \
+    .nova = "same", .since = "0.2")                                                                               \
+OPT(group, project_name, STRING, NULL, .alias = #group ".tenant_name " #group ".tenant-name",                     \
+    .help = "Name of the project that the account works in.",                                                     \
+    .nova = "same", .since = "0.2")                                                                               \
+OPT(group, project_id, STRING, NULL, .alias = #group ".tenant_id " #group ".tenant-id",                           \
+    .help = "Id of that project, instead of its name and domain.",                                                \
+    .nova = "same", .since = "0.2")                                                                               \
+OPT(group, project_domain_name, STRING, NULL,                                                                     \
+    .help = "Name of the project's domain.",                                                                      \
+    .nova = "same", .since = "0.2")                                                                               \
+OPT(group, project_domain_id, STRING, NULL,                                                                       \
+    .help = "Id of the project's domain, instead of its name.",                                                   \
+    .nova = "same", .since = "0.2")                                                                               \
+OPT(group, default_domain_name, STRING, NULL,                                                                     \
+    .help = "Name of the domain of account and project, where theirs is not given.",                              \
+    .nova = "same", .since = "0.2")                                                                               \
+OPT(group, default_domain_id, STRING, NULL,                                                                       \
+    .help = "Id of the domain of account and project, where theirs is not given.",                                \
+    .nova = "same", .since = "0.2")                                                                               \
+OPT(group, system_scope, STRING, NULL,                                                                            \
+    .help = "Scope of the token instead of a project: all.",                                                      \
+    .nova = "same", .since = "0.2")                                                                               \
+OPT(group, application_credential_id, STRING, NULL,                                                               \
+    .help = "Id of the application credential (auth_type v3applicationcredential).",                              \
+    .nova = "same", .since = "0.2")                                                                               \
+OPT(group, application_credential_name, STRING, NULL,                                                             \
+    .help = "Name of the application credential, instead of its id; needs the account's name or id.",             \
+    .nova = "same", .since = "0.2")                                                                               \
+OPT(group, application_credential_secret, STRING, NULL, .flags = CONF_SECRET,                                     \
+    .help = "Secret of the application credential.",                                                              \
+    .nova = "same", .since = "0.2")                                                                               \
+OPT(group, cafile, STRING, NULL,                                                                                  \
+    .help = "Certificate authorities (PEM) that may sign the certificates of Keystone and the service.",          \
+    .more = "Unset means the system's.",                                                                          \
+    .nova = "same", .since = "0.2")                                                                               \
+OPT(group, certfile, STRING, NULL,                                                                                \
+    .help = "Certificate (PEM) of this client.",                                                                  \
+    .nova = "same", .since = "0.2")                                                                               \
+OPT(group, keyfile, STRING, NULL,                                                                                 \
+    .help = "Private key (PEM) of this client.",                                                                  \
+    .nova = "same", .since = "0.2")                                                                               \
+OPT(group, insecure, BOOL, "false",                                                                               \
+    .help = "Do not check certificates; anybody on the path can then read and change everything.",                \
+    .nova = "same", .since = "0.2")                                                                               \
+OPT(group, timeout, INT, "60", .min = 1, .max = 3600, .unit = "s",                                                \
+    .help = "How long a request may take, with all its repetitions.",                                             \
+    .nova = "differs: no limit in Nova, and there it counts each attempt alone", .since = "0.2")
+
+#define REACH_ROWS(group, type)                                                                                   \
+OPT(group, service_type, STRING, type,                                                                            \
+    .help = "Type of the service in Keystone's catalogue.",                                                       \
+    .nova = "same", .since = "0.2")                                                                               \
+OPT(group, service_name, STRING, NULL,                                                                            \
+    .help = "Name of the service in the catalogue, where there are several of the type.",                         \
+    .nova = "same", .since = "0.2")                                                                               \
+OPT(group, valid_interfaces, LIST, "internal,public",                                                             \
+    .help = "Which of the service's endpoints to take, best first.",                                              \
+    .nova = "same", .since = "0.2")                                                                               \
+OPT(group, region_name, STRING, NULL,                                                                             \
+    .help = "Region whose endpoint to take; unset means the first.",                                              \
+    .nova = "same", .since = "0.2")                                                                               \
+OPT(group, endpoint_override, URL, NULL, .words = "http|https",                                                   \
+    .help = "URL of the service, instead of the catalogue's.",                                                    \
+    .nova = "same", .since = "0.2")                                                                               \
+OPT(group, connect_retries, INT, "-1", .min = -1, .max = 1000,                                                    \
+    .help = "How many times a request is repeated that did not reach the service; -1 means as the time allows.",  \
+    .nova = "differs: unset means no repetition in Nova", .since = "0.2")                                         \
+OPT(group, status_code_retries, INT, "-1", .min = -1, .max = 1000,                                                \
+    .help = "How many times a request is repeated that was answered 5xx or 429; -1 means as the time allows.",    \
+    .nova = "differs: unset means no repetition in Nova", .since = "0.2")
+
+GROUP(placement, "The Placement service: who we are and where it is.")
+
+AUTH_ROWS(placement)
+REACH_ROWS(placement, "placement")
+
+GROUP(glance, "The image service; where [glance] has no auth_type, the account of [service_user] or [neutron] asks.")
+
+AUTH_ROWS(glance)
+REACH_ROWS(glance, "image")
+OPT(glance, api_servers, LIST, "",
+    .help = "URLs of the service, tried in turn, instead of the catalogue's.",
+    .nova = "same", .since = "0.2")
+
+GROUP(service_user, "The account that vouches for requests in the name of a user.")
+
+AUTH_ROWS(service_user)
+OPT(service_user, send_service_user_token, BOOL, "false",
+    .help = "Send a token of this account (X-Service-Token) with a user's, which then may have ended meanwhile.",
+    .nova = "same", .since = "0.2")
+
 GROUP(neutron, "The network service.")
 
 OPT(neutron, ovs_bridge, STRING, "br-int",
     .flags = CONF_IDLE, .help = "Open vSwitch integration bridge, where a port does not name its own.",
     .nova = "same", .since = "0.1")
+
+AUTH_ROWS(neutron)
+REACH_ROWS(neutron, "network")
 
 GROUP(net, "Wiring of ports on this host.")
 
@@ -451,4 +570,6 @@ OPT(standalone, project_id, STRING, "standalone",
 OPT(standalone, allow_remote_commands, BOOL, "true", .flags = CONF_RELOAD,
     .help = "Answer computectl commands that another host's agent relays over the message bus.",
     .nova = "none", .since = "0.1")
+#undef AUTH_ROWS
+#undef REACH_ROWS
 /* clang-format on */

@@ -68,7 +68,7 @@ UNIT_TEST(nova_names_sorted, "the names that only Nova uses are sorted, as the s
         unit_check(strcmp(names[i - 1], names[i]) < 0, __LINE__, __FILE__, "%s is out of order",
                    names[i]);
     UNIT_TRUE(conf_is_known_to_nova("DEFAULT", "compute_driver"));
-    UNIT_TRUE(conf_is_known_to_nova("neutron", "auth_url"));
+    UNIT_TRUE(conf_is_known_to_nova("keystone", "auth_url"));
     UNIT_TRUE(conf_is_known_to_nova("oslo_concurrency", "lock_path"));
     UNIT_TRUE(!conf_is_known_to_nova("libvirt", "live_migration_downtme"));
 }
@@ -206,7 +206,9 @@ static char *other_value(const struct conf_row *row)
     case CONF_TYPE_INT:
     case CONF_TYPE_FLOAT:
         return text_format("%.0f",
-                           strtod(row->default_text, NULL) == row->min ? row->min + 1 : row->min);
+                           strtod(row->default_text ? row->default_text : "0", NULL) == row->min
+                               ? row->min + 1
+                               : row->min);
     case CONF_TYPE_ENUM: {
         char **words = text_split(row->words, '|');
         char *word = text_dup(text_equal(words[0], row->default_text) ? words[1] : words[0]);
@@ -218,7 +220,7 @@ static char *other_value(const struct conf_row *row)
     case CONF_TYPE_PATH:
         return text_dup("/another/path");
     case CONF_TYPE_URL:
-        return text_dup("rabbit://u:hush@192.0.2.1/");
+        return text_format("%.*s://u:hush@192.0.2.1/", (int)strcspn(row->words, "|"), row->words);
     default:
         return text_dup("another:value");
     }

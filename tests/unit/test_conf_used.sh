@@ -10,7 +10,12 @@ missing=$(tr -d '\n' <conf/options.def.h | sed 's/OPT(/\nOPT(/g' |
     sed -n '/CONF_IDLE/d; s/^OPT(\([a-zA-Z_]*\), \([a-zA-Z_]*\),.*/\1 \2/p' |
     while read -r group name; do
         # rpc's options are a table of bare names of the group; state_path is there to be referred to.
-        case $group.$name in oslo_messaging_rabbit.*) pattern="\\b$name\\b" ;; *) pattern="CONF_${group}_$name\\b" ;; esac
+        # Rows of a macro for several groups are read by a macro for several groups.
+        case $group.$name in
+        oslo_messaging_rabbit.*) pattern="\\b$name\\b" ;;
+        group.*) pattern="CONF_##[a-z_]*##_$name\\b" ;;
+        *) pattern="CONF_${group}_$name\\b" ;;
+        esac
         [ "$group.$name" = DEFAULT.state_path ] || printf '%s\n' "$used" | grep -q "$pattern" || echo "$group.$name"
     done)
 if [ -z "$missing" ]; then
