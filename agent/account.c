@@ -47,6 +47,23 @@ void migration_set_status(struct migration *m, const char *status)
     save(m);
 }
 
+/* Instance.progress: what the clients of Nova's API show, 100 less the percentage that is left. */
+static void save_progress(struct migration *m)
+{
+    const struct virt_job *j = &m->progress.job;
+    int64_t total = j->memory_total + j->disk_total;
+    int64_t left = j->memory_remaining + j->disk_remaining;
+    int64_t progress = total > 0 ? 100 - left * 100 / total : 0;
+
+    if (instance_progress(m->instance) == progress)
+        return;
+    instance_set_progress(m->instance, progress);
+    _cleanup_(instance_freep) struct instance *fields = instance_copy(m->instance);
+    object_clear_changes(fields->object);
+    instance_set_progress(fields, progress);
+    cloud_instance_save(m->agent->cloud, m->context, fields, "migrating", NULL, NULL);
+}
+
 /* Only what moved by a percent is worth a save (Nova's own saves the whole object every 5 s). */
 static bool moved_a_percent(int64_t before, int64_t now, int64_t total)
 {
@@ -77,6 +94,7 @@ void migration_save_counters(struct migration *m)
     migration_record_set_disk_remaining(r, j->disk_remaining);
     m->updated_us = clock_realtime_us();
     save(m);
+    save_progress(m);
 }
 
 /* ---- notes ---- */

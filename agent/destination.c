@@ -5,6 +5,7 @@
  */
 #include "agent/destination.h"
 
+#include "agent/source.h"
 #include <string.h>
 #include <unistd.h>
 
@@ -174,7 +175,7 @@ struct prepare {
     struct net *net;
     struct conf *conf;
     char *instance_uuid, *migration_uuid, *source_uri;
-    bool own_directory;
+    bool own_directory, peer_is_ours;
     struct json_object *disk_info, *paths;
     struct port_list ports;
     struct err ports_error;
@@ -204,7 +205,7 @@ static int prepare_storage(struct prepare *prepare, struct err *e)
         .disk_info = prepare->disk_info,
         .source_uri = prepare->source_uri,
         /* only an agent of ours can be told that a path is another one here */
-        .paths = prepare->source_uri ? &prepare->paths : NULL,
+        .paths = prepare->peer_is_ours ? &prepare->paths : NULL,
     };
 
     if (!prepare->own_directory)
@@ -347,6 +348,36 @@ static void prepare_done(struct migration_job *job)
     machine_event(m, MACHINE_EVENT_PREPARED);
 }
 
+static bool is_named(const char *id)
+{
+    return id && *id;
+}
+
+/* nova-compute names the disks, but neither its libvirtd nor the kernel and ramdisk beside them: the first
+ * is by Nova's rule for URIs, the others have fixed names. */
+static void fill_source(const struct migration *m, struct prepare *prepare)
+{
+    const char *told = migrate_data_computed_source_uri(m->data);
+    _cleanup_(str_freep) char *unused = NULL;
+    struct json_object *files;
+
+    prepare->disk_info = json_copy(m->disk_info);
+    prepare->peer_is_ours = told != NULL;
+    if (told) {
+        prepare->source_uri = text_dup(told);
+        return;
+    }
+    source_uris(m->agent->conf, m->source_host, NULL, &prepare->source_uri, &unused);
+    if (!prepare->disk_info || json_object_array_length(prepare->disk_info) == 0)
+        return;
+    files = json_object_new_array();
+    if (is_named(instance_kernel_id(m->instance)))
+        json_object_array_add(files, json_object_new_string("kernel"));
+    if (is_named(instance_ramdisk_id(m->instance)))
+        json_object_array_add(files, json_object_new_string("ramdisk"));
+    json_add(json_object_array_get_idx(prepare->disk_info, 0), "computed_files", files);
+}
+
 static void answer_prepared(struct migration *m);
 
 /* Nova wants it written; a guest can come without it. */
@@ -386,9 +417,8 @@ void destination_prepare(struct migration *m)
     prepare->conf = conf_ref(agent->conf);
     prepare->instance_uuid = text_dup(m->instance_uuid);
     prepare->migration_uuid = text_dup(m->uuid);
-    prepare->source_uri = text_dup(migrate_data_computed_source_uri(m->data));
+    fill_source(m, prepare);
     prepare->own_directory = !migrate_data_is_shared_instance_path(m->data);
-    prepare->disk_info = json_copy(m->disk_info);
     (void)ports_of_destination(m->instance, m->data, &prepare->ports, &prepare->ports_error);
     job.aux = prepare;
     migration_submit(m, &job, false, true);

@@ -408,6 +408,7 @@ static void write_line(void *aux)
     char rate[32], dirty[32], downtime[32], left[32];
 
     arm_log_timer(m);
+    cloud_bindings_warm(m->agent->cloud); /* the pause may come at any time */
     if (!p->has_job || conf_int(m->agent->conf, CONF_libvirt_live_migration_log_period) == 0)
         return;
     _cleanup_(log_scope_end) struct log_scope scope =

@@ -7,6 +7,7 @@
  */
 #include "agent/destination.h"
 #include "agent/migration.h"
+#include "cloud/instances.h"
 #include "lib/clock.h"
 #include "lib/json.h"
 #include "lib/log.h"
@@ -174,6 +175,40 @@ static void look_here(struct migration *m)
     migration_submit(m, &job, false, false);
 }
 
+/* ---- a source that is nova-compute ---- */
+
+/* It answers no questions of ours: no endpoint of that namespace. */
+static bool is_nova_compute(const struct err *failure)
+{
+    return failure->code == ERR_RPC_VERSION || failure->code == ERR_NO_METHOD;
+}
+
+/* Its record of the instance tells: while the migration is under way the task state is "migrating". After
+ * it, and with another host, the guest stayed there; with this host, it is ours. */
+static void nova_told(void *aux, struct json_object *result, const struct err *failure)
+{
+    struct migration *m = aux;
+    _cleanup_(instance_freep) struct instance *instance = NULL;
+
+    if (still_prepared(m) && !m->agent->closing) {
+        if (failure && failure->code == ERR_NO_INSTANCE) /* deleted meanwhile */
+            take_back(m, "the instance is gone");
+        else if (failure || instance_from_json(result, &instance, NULL) < 0 ||
+                 text_equal(instance_task_state(instance), "migrating"))
+            ask_source_later(m);
+        else if (text_equal(instance_host(instance), m->agent->host))
+            machine_event(m, MACHINE_EVENT_POST);
+        else
+            take_back(m, "over");
+    }
+    migration_unref(m);
+}
+
+static void ask_nova(struct migration *m)
+{
+    cloud_instance_get(m->agent->cloud, m->context, m->instance_uuid, nova_told, migration_ref(m));
+}
+
 static void source_told(void *aux, struct json_object *result, const struct err *failure)
 {
     struct migration *m = aux;
@@ -185,6 +220,8 @@ static void source_told(void *aux, struct json_object *result, const struct err 
             take_back(m, json_get_string(result, "phase", ""));
         else if (!failure && text_equal(json_get_string(result, "phase", ""), "completed"))
             machine_event(m, MACHINE_EVENT_POST);
+        else if (failure && is_nova_compute(failure))
+            ask_nova(m);
         else
             ask_source_later(m);
     }

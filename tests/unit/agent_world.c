@@ -226,11 +226,20 @@ static void fake_bindings(struct cloud *cloud, struct json_object *context,
                                         [CLOUD_BINDING_ACTIVATE] = "activate",
                                         [CLOUD_BINDING_DELETE] = "delete"};
 
+    struct world *w = world_of(cloud);
+    struct err e = ERR_INIT;
+
     (void)context;
     (void)instance;
     (void)data;
-    add_line(world_of(cloud), text_format("bindings %s %s", words[what], host));
-    done(aux, NULL);
+    add_line(w, text_format("bindings %s %s", words[what], host));
+    if (w->bindings_fail == 0) {
+        done(aux, NULL);
+        return;
+    }
+    w->bindings_fail--;
+    err_set(&e, ERR_UNREACHABLE, "scripted");
+    done(aux, &e);
 }
 
 static void fake_allocations(struct cloud *cloud, struct json_object *context,

@@ -25,6 +25,7 @@ struct world {
     char *instances; /* instances_path */
     char **lines;    /* what happened, oldest first: see world_lines() */
     size_t line_count;
+    unsigned bindings_fail; /* so many calls on port bindings fail */
 };
 
 struct world_options {

@@ -171,6 +171,71 @@ UNIT_TEST(moves, "a guest moves; the words are Nova's, the journal is before eac
     UNIT_EQ(did("resume"), 0);
 }
 
+/* ---- port bindings ---- */
+
+UNIT_TEST(bindings_at_the_pause, "the bindings are activated when the guest stops, and only once")
+{
+    start();
+    UNIT_EQ(world_count(w, "bindings activate os-hostb"), 0);
+    event(VIRT_EVENT_PAUSED_MIGRATION);
+    UNIT_EQ(world_count(w, "bindings activate os-hostb"), 1);
+    finish(VIRT_OUTCOME_COMPLETED, NULL);
+    confirm();
+    UNIT_EQ(world_count(w, "bindings activate os-hostb"), 1);
+    UNIT_EQ(world_count(w, "bindings activate os-hosta"), 0);
+    words_are("queued preparing running completed");
+}
+
+UNIT_TEST(bindings_return,
+          "a failed switch-over activates the source's bindings, then the others go")
+{
+    start();
+    event(VIRT_EVENT_PAUSED_MIGRATION);
+    event(VIRT_EVENT_RESUMED);
+    finish(VIRT_OUTCOME_FAILED, "no");
+    take_back();
+    UNIT_EQ(world_count(w, "bindings activate os-hosta"), 1);
+    UNIT_TRUE(world_place(w, "bindings activate os-hosta") <
+              world_place(w, "bindings delete os-hostb"));
+    words_are("queued preparing running failed");
+    world_pass(w, 3000000, 500000); /* the network that is turned back is told of for a moment */
+    ended_here();
+}
+
+UNIT_TEST(bindings_again, "an activation that failed is tried again before the migration ends")
+{
+    start();
+    w->bindings_fail = 2;
+    event(VIRT_EVENT_PAUSED_MIGRATION);
+    finish(VIRT_OUTCOME_COMPLETED, NULL);
+    UNIT_EQ(world_count(w, "bindings activate os-hostb"), 2);
+    confirm();
+    world_pass(w, 2000000, 500000);
+    UNIT_EQ(world_count(w, "bindings activate os-hostb"), 3);
+    words_are("queued preparing running completed");
+}
+
+UNIT_TEST(bindings_never, "a Neutron that never answers does not hold a migration up for ever")
+{
+    start();
+    w->bindings_fail = 1000;
+    finish(VIRT_OUTCOME_COMPLETED, NULL);
+    confirm();
+    UNIT_STR(world_state(w, WORLD_MIGRATION, "source"), "SOURCE_CLEANING");
+    world_pass(w, INT64_C(400000000), 5000000);
+    words_are("queued preparing running completed");
+    UNIT_TRUE(source() == NULL);
+}
+
+UNIT_TEST(host_saved, "Nova's record has the new host before the destination's word")
+{
+    start();
+    finish(VIRT_OUTCOME_COMPLETED, NULL);
+    UNIT_EQ(world_count(w, "instance saved on os-hostb"), 1);
+    UNIT_TRUE(waits(RPC_METHOD_post_live_migration_at_destination) != NULL);
+    confirm();
+}
+
 UNIT_TEST(libvirt_is_told, "libvirt is told where to, over what, and the destination's interfaces")
 {
     start();
