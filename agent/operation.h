@@ -14,7 +14,7 @@
  * interrupted undoes its steps and leaves the instance's state to the interrupter: no fault, no `failed`.
  *
  * A request is acknowledged to the broker when it is taken on: what a crash ends is repaired from the task
- * state at the next start (agent/instances_recover.c), not begun again.
+ * state at the next start (instance_recover()), not begun again.
  * Each step is a fault point, "operation.<kind>.<name of the step>" (lib/fault.h).
  *
  * Loop thread only.
