@@ -16,6 +16,8 @@
 
 LOG_MODULE(destination);
 
+#define ROLLBACK_EVENT "compute_rollback_live_migration_at_destination"
+
 enum { LINGER_US = 2500000 /* net_announce() repeats for so long */ };
 #define BACK_PAUSE_US (3 * USEC_PER_SEC) /* between two tries while libvirtd is away */
 /* Silence of a source after which it is asked: libvirt's own transfer may take long. */
@@ -350,6 +352,8 @@ void destination_end(struct migration *m)
     m->wait_timer = NULL;
     if (m->state == MACHINE_DESTINATION_COMPLETED && m->armed)
         net_announce(m->armed);
+    if (m->told_back)
+        cloud_event_finish(m->agent->cloud, m->context, m->instance_uuid, ROLLBACK_EVENT, NULL);
     migration_set_status(m, machine_state_text(m->state));
     migration_remove_record(m, forgotten);
 }
@@ -506,5 +510,7 @@ void destination_rollback(struct agent *agent, struct rpc_request *request)
         err_set(&e, ERR_MIGRATION, "the source took the migration back");
         migration_fail(m, &e);
     }
+    m->told_back = true;
+    cloud_event_start(agent->cloud, m->context, m->instance_uuid, ROLLBACK_EVENT);
     machine_event(m, MACHINE_EVENT_ROLLBACK);
 }

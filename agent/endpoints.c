@@ -36,6 +36,21 @@ static int need_source(struct agent *agent, struct rpc_request *request, struct 
     return 0;
 }
 
+/* What was done for the API's request, as an event of its action, and the end of the request. */
+static void end_with_event(struct agent *agent, struct rpc_request *request, const char *event,
+                           int result, const struct err *e)
+{
+    struct json_object *context = rpc_request_context(request);
+    _cleanup_(instance_freep) struct instance *instance = NULL;
+
+    if (instance_from_json(rpc_request_arg(request, "instance"), &instance, NULL) == 0) {
+        cloud_event_start(agent->cloud, context, instance_uuid(instance), event);
+        cloud_event_finish(agent->cloud, context, instance_uuid(instance), event,
+                           result < 0 ? e : NULL);
+    }
+    end(request, result, e);
+}
+
 static void endpoint_live_migration_abort(struct agent *agent, struct rpc_request *request)
 {
     struct err e = ERR_INIT;
@@ -49,7 +64,7 @@ static void endpoint_live_migration_abort(struct agent *agent, struct rpc_reques
                     m->instance_uuid, (long long)m->id, (long long)id);
     if (result == 0)
         result = source_abort(m, &e);
-    end(request, result, &e);
+    end_with_event(agent, request, "compute_live_migration_abort", result, &e);
 }
 
 static void endpoint_live_migration_force_complete(struct agent *agent, struct rpc_request *request)
@@ -60,7 +75,7 @@ static void endpoint_live_migration_force_complete(struct agent *agent, struct r
 
     if (result == 0)
         result = source_force_complete(m, &e);
-    end(request, result, &e);
+    end_with_event(agent, request, "compute_live_migration_force_complete", result, &e);
 }
 
 /* There are no claims without a resource tracker: nothing is held, nothing is to be dropped. */
