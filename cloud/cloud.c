@@ -32,13 +32,10 @@ int cloud_new_of(struct cloud **out, const struct cloud_ops *ops, struct loop *l
 int cloud_new(struct cloud **out, struct loop *loop, const struct conf *conf, struct rpc *rpc,
               const char *host, struct err *e)
 {
-    const char *plane = conf_string(conf, CONF_agent_control_plane);
+    bool nova = text_equal(conf_string(conf, CONF_agent_control_plane), "nova");
 
-    if (!text_equal(plane, "standalone"))
-        return err_set(e, ERR_CONFIG,
-                       "agent.control_plane is %s; this release has the control plane standalone",
-                       plane);
-    return cloud_new_of(out, &cloud_standalone_ops, loop, conf, rpc, host, e);
+    return cloud_new_of(out, nova ? &cloud_nova_ops : &cloud_standalone_ops, loop, conf, rpc, host,
+                        e);
 }
 
 void cloud_free(struct cloud *cloud)

@@ -50,6 +50,7 @@ struct cloud_ops {
     void (*node_update)(struct cloud *cloud, const struct cloud_node_facts *facts,
                         cloud_done_fn done, void *aux);
     void (*node_set_enabled)(struct cloud *cloud, bool enabled, cloud_done_fn done, void *aux);
+    void (*node_set_fault)(struct cloud *cloud, const char *reason, cloud_done_fn done, void *aux);
     int64_t (*node_id)(const struct cloud *cloud);
     const char *(*node_uuid)(const struct cloud *cloud);
     const char *(*node_name)(const struct cloud *cloud);
@@ -137,3 +138,4 @@ struct cloud {
 };
 
 extern const struct cloud_ops cloud_standalone_ops;
+extern const struct cloud_ops cloud_nova_ops;

@@ -48,6 +48,16 @@ void cloud_node_set_enabled(struct cloud *cloud, bool enabled, cloud_done_fn don
         later_end(end, NULL, NULL);
 }
 
+void cloud_node_set_fault(struct cloud *cloud, const char *reason, cloud_done_fn done, void *aux)
+{
+    struct cloud_end *end = later_new(cloud, done, NULL, aux);
+
+    if (cloud->ops->node_set_fault)
+        cloud->ops->node_set_fault(cloud, reason, later_done, end);
+    else
+        later_end(end, NULL, NULL);
+}
+
 void cloud_instances(struct cloud *cloud, cloud_result_fn done, void *aux)
 {
     struct cloud_end *end = later_new(cloud, NULL, done, aux);

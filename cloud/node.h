@@ -45,6 +45,12 @@ void cloud_node_update(struct cloud *cloud, const struct cloud_node_facts *facts
                        cloud_done_fn done, void *aux);
 /* set_host_enabled: the trait COMPUTE_STATUS_DISABLED on the provider goes or comes. */
 void cloud_node_set_enabled(struct cloud *cloud, bool enabled, cloud_done_fn done, void *aux);
+/*
+ * The hypervisor is away (reason, one sentence) or back (NULL): the service record is disabled with
+ * "AUTO: <reason>" and enabled again, as nova's libvirt driver does. A record that an operator disabled
+ * is left as it is.
+ */
+void cloud_node_set_fault(struct cloud *cloud, const char *reason, cloud_done_fn done, void *aux);
 /* Database id of our compute node (Instance.compute_id); 0 = not known. The uuid; NULL = not known. */
 int64_t cloud_node_id(const struct cloud *cloud);
 const char *cloud_node_uuid(const struct cloud *cloud);

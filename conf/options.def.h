@@ -506,6 +506,12 @@ OPT(neutron, ovs_bridge, STRING, "br-int",
 AUTH_ROWS(neutron)
 REACH_ROWS(neutron, "network")
 
+GROUP(consoleauth, "Tokens of consoles.")
+
+OPT(consoleauth, token_ttl, INT, "600", .min = 1, .max = CONF_NO_MAX, .unit = "s", .flags = CONF_RELOAD,
+    .help = "How long a token for a console is valid.",
+    .nova = "same", .since = "0.2")
+
 GROUP(net, "Wiring of ports on this host.")
 
 OPT(net, switchover, ENUM, "announce", .words = "off|announce", .flags = CONF_RELOAD,
@@ -538,7 +544,7 @@ GROUP(agent, "The agent itself.")
 
 OPT(agent, control_plane, ENUM, "standalone", .words = "standalone|nova",
     .help = "Who directs this host: standalone (computectl) or nova (conductor, API).",
-    .more = "This release has standalone alone; with nova the agent does not start.",
+    .more = "With nova the host is registered with the conductor of transport_url as nova-compute would do it.",
     .nova = "none", .since = "0.1")
 OPT(agent, control_socket, PATH, "/run/computed/control.sock",
     .help = "Unix socket on which computectl talks to the agent.",
@@ -558,6 +564,19 @@ OPT(agent, migration_port, INT, "0", .min = 0, .max = 65535,
 OPT(agent, worker_threads, INT, "8", .min = 2, .max = 64,
     .help = "How many blocking calls (libvirt, disks, programs) may run at the same time.",
     .nova = "none", .since = "0.1")
+OPT(agent, conductor_patience, INT, "300", .min = 1, .max = 86400, .unit = "s", .flags = CONF_RELOAD,
+    .help = "How long an answer of nova-conductor is tried for before what needed it fails.",
+    .more = "Requests that find no conductor, and saves whose answer is lost, are repeated until then.",
+    .nova = "none", .since = "0.2")
+OPT(agent, service_version, INT, "0", .min = 0, .max = 999,
+    .flags = CONF_IDLE, .help = "Version of the service record of this host; 0 means what the oldest nova-conductor knows, at most our own.",
+    .more = "A number above what the controllers know stops their API, one below the oldest that they accept stops their start.",
+    .nova = "none", .since = "0.2")
+OPT(agent, adopt_node, BOOL, "false",
+    .flags = CONF_IDLE, .help = "Take the records of this host as they are although the file compute_id is lost or names do not agree.",
+    .more = "For one start, by an operator who knows why: a lost compute_id is written again from the database, a compute node "
+            "of another host name is moved here, a new host may have guests already.",
+    .nova = "none", .since = "0.2")
 OPT(agent, history_days, INT, "30", .min = 1, .max = 3650, .unit = "days", .flags = CONF_RELOAD,
     .help = "How long ended migrations stay in `computectl migrations`.",
     .nova = "none", .since = "0.1")

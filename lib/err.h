@@ -48,6 +48,12 @@
     X(NO_MIGRATION, "MigrationNotFound", ERR_MODULE_NOVA, 404, 0, 66, "no such migration")         \
     X(INSTANCE_STATE, "InstanceInvalidState", ERR_MODULE_NOVA, 409, 1, 75,                         \
       "the instance is in another state")                                                          \
+    X(TASK_STATE, "UnexpectedTaskStateError", ERR_MODULE_NOVA, 500, 0, 75,                         \
+      "the instance is in another task state")                                                     \
+    X(DELETING, "UnexpectedDeletingTaskStateError", ERR_MODULE_NOVA, 500, 0, 75,                   \
+      "the instance is being deleted")                                                             \
+    X(NO_HOST, "ComputeHostNotFound", ERR_MODULE_NOVA, 404, 0, 66, "no such compute host")         \
+    X(NO_SERVICE, "ServiceNotFound", ERR_MODULE_NOVA, 404, 0, 66, "no such service record")        \
     X(MIGRATION_STATE, "InvalidMigrationState", ERR_MODULE_NOVA, 409, 0, 75,                       \
       "the migration is in another state")                                                         \
     X(PRECHECK, "MigrationPreCheckError", ERR_MODULE_NOVA, 400, 0, 65, "the hosts do not fit")     \

@@ -151,3 +151,12 @@ struct rpc_call *rpc_call_named(struct rpc *rpc, const struct rpc_target *target
     return client_send(rpc->client, target, false, method, namespace_name, args, context, options,
                        done, aux);
 }
+
+struct rpc_call *rpc_cast_named(struct rpc *rpc, const struct rpc_target *target,
+                                const char *method, const char *namespace_name,
+                                struct json_object *args, struct json_object *context,
+                                const struct rpc_options *options, rpc_reply_fn done, void *aux)
+{
+    return client_send(rpc->client, target, true, method, namespace_name, args, context, options,
+                       done, aux);
+}

@@ -135,6 +135,11 @@ struct rpc_call *rpc_call_named(struct rpc *rpc, const struct rpc_target *target
                                 const char *method, const char *namespace_name,
                                 struct json_object *args, struct json_object *context,
                                 const struct rpc_options *options, rpc_reply_fn done, void *aux);
+/* Casts likewise; `done` as rpc_cast(). */
+struct rpc_call *rpc_cast_named(struct rpc *rpc, const struct rpc_target *target,
+                                const char *method, const char *namespace_name,
+                                struct json_object *args, struct json_object *context,
+                                const struct rpc_options *options, rpc_reply_fn done, void *aux);
 
 /* A context for the agent's own work: admin, no user, fresh request_id (1.5). New reference. */
 struct json_object *rpc_context_admin(void);

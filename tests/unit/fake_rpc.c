@@ -45,6 +45,9 @@ void fake_rpc_free(struct rpc *rpc)
             fake_rpc_fail(call, ERR_CANCELLED, "the agent stops");
         json_object_put(call->args);
         json_object_put(call->context);
+        free(call->name);
+        free(call->namespace_name);
+        free(call->version);
         free(call->topic);
         free(call->server);
         free(call);
@@ -110,14 +113,74 @@ void fake_rpc_watch(struct rpc *rpc, void (*fn)(void *aux, const struct fake_cal
     rpc->watch_aux = aux;
 }
 
-static void send_one(struct rpc *rpc, bool cast, const struct rpc_target *target,
-                     enum rpc_method_id method, struct json_object *args,
-                     struct json_object *context, const struct rpc_options *options,
-                     rpc_reply_fn done, void *aux)
+void fake_rpc_fail_as(struct fake_call *call, const char *wire_class, const char *text)
+{
+    struct err e = ERR_INIT;
+
+    if (!UNIT_TRUE(call != NULL))
+        return;
+    err_set(&e, err_code_by_wire_class(wire_class), "%s", text);
+    snprintf(e.wire_class, sizeof(e.wire_class), "%s", wire_class);
+    end_call(call, NULL, &e);
+}
+
+static bool is_named(const struct fake_call *call, const char *name)
+{
+    return call->name && (!name || text_equal(call->name, name));
+}
+
+struct fake_call *fake_rpc_waiting_named(struct rpc *rpc, const char *name)
+{
+    for (size_t i = 0; i < rpc->calls.length; i++)
+        if (is_named(rpc->calls.items[i], name) && !rpc->calls.items[i]->ended)
+            return rpc->calls.items[i];
+    return NULL;
+}
+
+unsigned fake_rpc_count_named(struct rpc *rpc, const char *name)
+{
+    unsigned n = 0;
+
+    for (size_t i = 0; i < rpc->calls.length; i++)
+        n += is_named(rpc->calls.items[i], name);
+    return n;
+}
+
+static bool is_object(const struct fake_call *call, const char *what)
+{
+    if (!call->name)
+        return false;
+    const char *class_name =
+        json_get_string(call->args, "objname",
+                        json_get_string(json_get(call->args, "objinst"), "nova_object.name", "?"));
+    _cleanup_(str_freep) char *is =
+        text_format("%s.%s", class_name, json_get_string(call->args, "objmethod", "?"));
+    return text_equal(is, what);
+}
+
+struct fake_call *fake_rpc_waiting_object(struct rpc *rpc, const char *what)
+{
+    for (size_t i = 0; i < rpc->calls.length; i++)
+        if (is_object(rpc->calls.items[i], what) && !rpc->calls.items[i]->ended)
+            return rpc->calls.items[i];
+    return NULL;
+}
+
+unsigned fake_rpc_count_object(struct rpc *rpc, const char *what)
+{
+    unsigned n = 0;
+
+    for (size_t i = 0; i < rpc->calls.length; i++)
+        n += is_object(rpc->calls.items[i], what);
+    return n;
+}
+
+static struct fake_call *keep_call(struct rpc *rpc, bool cast, const struct rpc_target *target,
+                                   struct json_object *args, struct json_object *context,
+                                   const struct rpc_options *options, rpc_reply_fn done, void *aux)
 {
     struct fake_call *call = NEW(struct fake_call);
 
-    call->method = method;
     call->cast = cast;
     call->topic = text_dup(target->topic);
     call->server = text_dup(target->server);
@@ -127,8 +190,58 @@ static void send_one(struct rpc *rpc, bool cast, const struct rpc_target *target
     call->done = done;
     call->aux = aux;
     json_object_put(args);
-    UNIT_OK(methods_check_args(method_by_id(method), 6, call->args, &unit_err));
     *calls_add(&rpc->calls) = call;
+    return call;
+}
+
+static void send_named(struct rpc *rpc, bool cast, const struct rpc_target *target,
+                       const char *method, const char *namespace_name, struct json_object *args,
+                       struct json_object *context, const struct rpc_options *options,
+                       rpc_reply_fn done, void *aux)
+{
+    struct fake_call *call = keep_call(rpc, cast, target, args, context, options, done, aux);
+
+    call->method = RPC_METHOD_COUNT;
+    call->name = text_dup(method);
+    call->namespace_name = text_dup(namespace_name);
+    call->version = text_dup(options ? options->version : NULL);
+    if (rpc->watch)
+        rpc->watch(rpc->watch_aux, call);
+}
+
+struct rpc_call *rpc_call_named(struct rpc *rpc, const struct rpc_target *target,
+                                const char *method, const char *namespace_name,
+                                struct json_object *args, struct json_object *context,
+                                const struct rpc_options *options, rpc_reply_fn done, void *aux)
+{
+    send_named(rpc, false, target, method, namespace_name, args, context, options, done, aux);
+    return NULL;
+}
+
+struct rpc_call *rpc_cast_named(struct rpc *rpc, const struct rpc_target *target,
+                                const char *method, const char *namespace_name,
+                                struct json_object *args, struct json_object *context,
+                                const struct rpc_options *options, rpc_reply_fn done, void *aux)
+{
+    send_named(rpc, true, target, method, namespace_name, args, context, options, done, aux);
+    return NULL;
+}
+
+void rpc_call_cancel(struct rpc_call *call)
+{
+    /* handles are NULL here: the rpc is freed before what uses it, and ends its calls */
+    UNIT_TRUE(call != NULL);
+}
+
+static void send_one(struct rpc *rpc, bool cast, const struct rpc_target *target,
+                     enum rpc_method_id method, struct json_object *args,
+                     struct json_object *context, const struct rpc_options *options,
+                     rpc_reply_fn done, void *aux)
+{
+    struct fake_call *call = keep_call(rpc, cast, target, args, context, options, done, aux);
+
+    call->method = method;
+    UNIT_OK(methods_check_args(method_by_id(method), 6, call->args, &unit_err));
     if (rpc->watch)
         rpc->watch(rpc->watch_aux, call);
 }

@@ -16,7 +16,8 @@ void fake_rpc_free(struct rpc *rpc);
 /* --- what the agent asks of others --- */
 
 struct fake_call {
-    enum rpc_method_id method;
+    enum rpc_method_id method;             /* RPC_METHOD_COUNT for calls by name */
+    char *name, *namespace_name, *version; /* of calls by name */
     bool cast;
     char *topic, *server;
     struct json_object *args, *context;
@@ -30,9 +31,17 @@ struct fake_call *fake_rpc_waiting(struct rpc *rpc, enum rpc_method_id method);
 /* The newest one, ended or not; NULL. How many there were. */
 struct fake_call *fake_rpc_last(struct rpc *rpc, enum rpc_method_id method);
 unsigned fake_rpc_count(struct rpc *rpc, enum rpc_method_id method);
+/* The oldest call by name that waits for its end (name NULL: any); NULL. How many of it there were. */
+struct fake_call *fake_rpc_waiting_named(struct rpc *rpc, const char *name);
+unsigned fake_rpc_count_named(struct rpc *rpc, const char *name);
+/* The oldest waiting object call, "Class.method" (contract 3); NULL. */
+struct fake_call *fake_rpc_waiting_object(struct rpc *rpc, const char *what);
+unsigned fake_rpc_count_object(struct rpc *rpc, const char *what);
 /* Ends it; result is consumed. For a cast: the broker has it. */
 void fake_rpc_answer(struct fake_call *call, struct json_object *result);
 void fake_rpc_fail(struct fake_call *call, enum err_code code, const char *text);
+/* With a class of Nova's exceptions. */
+void fake_rpc_fail_as(struct fake_call *call, const char *wire_class, const char *text);
 /* Called at each call and cast, before anything else. */
 void fake_rpc_watch(struct rpc *rpc, void (*fn)(void *aux, const struct fake_call *call),
                     void *aux);

@@ -320,15 +320,6 @@ UNIT_TEST(ends_at_close, "what is open when the control plane is freed ends then
     forget_answer();
 }
 
-UNIT_TEST(nova_refused, "a control plane that this release does not have is refused with its name")
-{
-    struct cloud *cloud = NULL;
-    struct conf *conf = conf_for_test("agent.control_plane", "nova", NULL);
-    UNIT_FAILS(cloud_new(&cloud, w->agent.loop, conf, w->agent.rpc, "h", &unit_err), ERR_CONFIG);
-    UNIT_HAS(unit_err.text, "nova");
-    conf_unref(conf);
-}
-
 UNIT_TEST(bad_file, "a database that is none is refused with its path")
 {
     _cleanup_(str_freep) char *path = text_format("%s/migrations.sqlite", unit_directory());

@@ -1,0 +1,631 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The control plane of OpenStack: the provider's table, and what is asked of nova-conductor for
+ * instances and migrations. Saves are reduced to what changed (contract 3). The agent's own accounts of
+ * migrations are kept as in standalone.
+ */
+#include "cloud/nova.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/clock.h"
+#include "lib/json.h"
+#include "lib/log.h"
+
+LOG_MODULE(nova);
+
+enum { TRANSFER_THREADS = 4, FAULT_MESSAGE_MAX = 255 };
+
+static int open_store(struct nova *nova, struct err *e)
+{
+    const struct conf *conf = nova->cloud->conf;
+    _cleanup_(str_freep) char *path =
+        text_format("%s/migrations.sqlite", conf_string(conf, CONF_agent_state_directory));
+
+    if (store_open(&nova->store, nova->cloud->loop, path, e) < 0)
+        return -1;
+    store_prune(nova->store, conf_int(conf, CONF_agent_history_days));
+    return 0;
+}
+
+static int nova_open(struct cloud *cloud, struct err *e)
+{
+    struct nova *nova = NEW(struct nova);
+
+    cloud->state = nova;
+    nova->cloud = cloud;
+    nova->conductor = conductor_new(cloud->loop, cloud->conf, cloud->rpc);
+    if (workers_new(&nova->workers, cloud->loop, TRANSFER_THREADS, e) < 0)
+        return -1;
+    return open_store(nova, e);
+}
+
+static void nova_close(struct cloud *cloud)
+{
+    struct nova *nova = nova_of(cloud);
+
+    if (!nova)
+        return;
+    if (nova->workers)
+        workers_free(nova->workers, 2 * USEC_PER_SEC);
+    conductor_free(nova->conductor);
+    store_close(nova->store);
+    free(nova);
+    cloud->state = NULL;
+}
+
+const char *nova_request_id(struct json_object *context)
+{
+    const char *id = json_get_string(context, "global_request_id", NULL);
+
+    return id ? id : json_get_string(context, "request_id", NULL);
+}
+
+/* ---- ends ---- */
+
+/* How an answer of the conductor is told to a user of the interface. */
+struct end {
+    cloud_done_fn done;
+    cloud_result_fn result_done;
+    void *aux;
+    const char *const *fine; /* classes of failures that mean: it is done already */
+};
+
+static struct end *end_new(cloud_done_fn done, void *aux, const char *const *fine)
+{
+    struct end *end = NEW(struct end);
+
+    end->done = done;
+    end->aux = aux;
+    end->fine = fine;
+    return end;
+}
+
+static struct end *result_end_new(cloud_result_fn done, void *aux)
+{
+    struct end *end = NEW(struct end);
+
+    end->result_done = done;
+    end->aux = aux;
+    return end;
+}
+
+static void end_done(void *aux, struct json_object *result, const struct err *failure)
+{
+    struct end end = *(struct end *)aux;
+
+    (void)result;
+    free(aux);
+    for (const char *const *class_name = end.fine; failure && class_name && *class_name;
+         class_name++)
+        if (conductor_failed_with(failure, *class_name))
+            failure = NULL;
+    end.done(end.aux, failure);
+}
+
+/* A list object: its items. */
+static void end_list(void *aux, struct json_object *result, const struct err *failure)
+{
+    struct end end = *(struct end *)aux;
+    struct json_object *items = json_get(json_get(result, "nova_object.data"), "objects");
+
+    free(aux);
+    if (!failure && !json_object_is_type(items, json_type_array)) {
+        struct err e = ERR_INIT;
+        err_set(&e, ERR_PARSE, "nova-conductor's answer is not a list of objects");
+        end.result_done(end.aux, NULL, &e);
+        return;
+    }
+    end.result_done(end.aux, failure ? NULL : items, failure);
+}
+
+static struct json_object *array_of(const char *const *texts, size_t count)
+{
+    struct json_object *array = json_object_new_array();
+
+    for (size_t i = 0; i < count; i++)
+        json_object_array_add(array, texts[i] ? json_object_new_string(texts[i]) : NULL);
+    return array;
+}
+
+static struct json_object *one(const char *text)
+{
+    return array_of(&text, 1);
+}
+
+/* ---- migrations ---- */
+
+/* Nova's record and our account are saved side by side; the first failure is told when both ended. */
+struct two_saves {
+    int open;
+    struct err e;
+    cloud_done_fn done;
+    void *aux;
+};
+
+static void one_saved(void *aux, const struct err *failure)
+{
+    struct two_saves *saves = aux;
+
+    if (failure && !err_is_set(&saves->e))
+        saves->e = *failure;
+    if (--saves->open > 0)
+        return;
+    struct two_saves end = *saves;
+    free(saves);
+    end.done(end.aux, err_is_set(&end.e) ? &end.e : NULL);
+}
+
+static void add_change(struct json_object *primitive, const char *field, struct json_object *value)
+{
+    struct json_object *changes = json_get(primitive, "nova_object.changes");
+
+    json_add(json_get(primitive, "nova_object.data"), field, value);
+    json_object_array_add(changes, json_object_new_string(field));
+}
+
+/* What newer conductors want beside a node's name: its database id (contract 2.3). */
+static void add_node_id(const struct nova *nova, const struct object *object, const char *name,
+                        const char *id, struct json_object *primitive)
+{
+    int64_t node_id = cloud_node_id(nova->cloud);
+
+    if (node_id > 0 && object_changed(object, name) && !object_changed(object, id) &&
+        text_equal(object_string(object, name, NULL), nova->cloud->host))
+        add_change(primitive, id, json_object_new_int64(node_id));
+}
+
+static void save_record(struct nova *nova, struct json_object *context,
+                        const struct migration_record *record, struct two_saves *saves)
+{
+    static const char *const keep[] = {"id", "uuid", NULL};
+    struct json_object *primitive = object_to_json_reduced(record->object, keep);
+
+    add_node_id(nova, record->object, "dest_node", "dest_compute_id", primitive);
+    conductor_object_action(nova->conductor, context, primitive, "save", NULL, NULL, end_done,
+                            end_new(one_saved, saves, NULL));
+}
+
+static void nova_migration_save(struct cloud *cloud, struct json_object *context,
+                                struct migration_record *record, const char *role,
+                                struct json_object *details, cloud_done_fn done, void *aux)
+{
+    struct nova *nova = nova_of(cloud);
+    struct two_saves *saves = NEW(struct two_saves);
+    bool write = record && text_equal(role, "source") && object_changed(record->object, NULL);
+
+    saves->open = 1;
+    saves->done = done;
+    saves->aux = aux;
+    if (write) {
+        saves->open++;
+        save_record(nova, context, record, saves);
+    }
+    if (record)
+        object_clear_changes(record->object);
+    if (details) {
+        saves->open++;
+        store_save_migration(nova->store, json_get_string(details, "uuid", ""), role, details,
+                             one_saved, saves);
+    }
+    one_saved(saves, NULL);
+}
+
+static void nova_migrations(struct cloud *cloud, const char *instance_uuid, const char *status,
+                            int limit, cloud_result_fn done, void *aux)
+{
+    store_migrations(nova_of(cloud)->store, instance_uuid, status, limit, done, aux);
+}
+
+static void nova_migrate(struct cloud *cloud, const struct cloud_migrate_request *request,
+                         cloud_result_fn done, void *aux)
+{
+    struct err e = ERR_INIT;
+
+    (void)cloud;
+    (void)request;
+    err_set(&e, ERR_NOT_IMPLEMENTED,
+            "live migrations of this host are asked for by Nova's API (openstack server migrate "
+            "--live-migration); computectl migrate is for the control plane standalone");
+    done(aux, NULL, &e);
+}
+
+/* ---- saving instances ---- */
+
+struct instance_save {
+    struct nova *nova;
+    struct json_object *primitive; /* reduced */
+    struct json_object *context;
+    struct err conflict;
+    cloud_done_fn done;
+    void *aux;
+};
+
+static void save_end(struct instance_save *save, const struct err *failure)
+{
+    struct instance_save end = *save;
+
+    free(save);
+    end.done(end.aux, failure);
+    json_object_put(end.primitive);
+    json_object_put(end.context);
+}
+
+static bool is_nested(struct json_object *value)
+{
+    return json_has(value, "nova_object.name");
+}
+
+/* True if the record has all that the save was to write; nested objects are not compared. */
+static bool is_saved(struct json_object *primitive, struct json_object *record)
+{
+    struct json_object *changes = json_get(primitive, "nova_object.changes");
+    struct json_object *wanted = json_get(primitive, "nova_object.data");
+    struct json_object *is = json_get(record, "nova_object.data");
+
+    for (size_t i = 0; changes && i < json_object_array_length(changes); i++) {
+        const char *field = json_object_get_string(json_object_array_get_idx(changes, i));
+        if (is_nested(json_get(wanted, field)) || text_equal(field, "compute_id"))
+            continue;
+        if (!json_has(is, field) || !json_same(json_get(wanted, field), json_get(is, field)))
+            return false;
+    }
+    return true;
+}
+
+static void read_back(void *aux, struct json_object *result, const struct err *failure)
+{
+    struct instance_save *save = aux;
+
+    if (!failure && is_saved(save->primitive, result)) {
+        log_debug("the instance's record has what was to be saved: an earlier attempt did it");
+        save_end(save, NULL);
+        return;
+    }
+    struct err conflict = save->conflict;
+    save_end(save, &conflict);
+}
+
+/*
+ * A task state that is not the expected one is a conflict, unless the record says what it was to say: then
+ * an earlier attempt, whose answer was lost, has done it.
+ */
+static void instance_saved(void *aux, struct json_object *result, const struct err *failure)
+{
+    struct instance_save *save = aux;
+    struct json_object *data = json_get(save->primitive, "nova_object.data");
+
+    (void)result;
+    if (!failure || failure->code != ERR_TASK_STATE) {
+        save_end(save, failure);
+        return;
+    }
+    save->conflict = *failure;
+    conductor_class_action(save->nova->conductor, save->context, "Instance", "get_by_uuid",
+                           one(json_get_string(data, "uuid", NULL)), NULL, read_back, save);
+}
+
+/* "a|b|-" as Nova takes it: a name, null or several of them. */
+static struct json_object *expected_states(const char *text)
+{
+    char **words = text_split(text, '|');
+    size_t count = text_vector_length(words);
+
+    for (size_t i = 0; i < count; i++) {
+        if (!text_equal(words[i], "-"))
+            continue;
+        free(words[i]);
+        words[i] = NULL;
+    }
+    struct json_object *states = array_of((const char *const *)words, count);
+    for (size_t i = 0; i < count; i++)
+        free(words[i]);
+    free(words);
+    return states;
+}
+
+static void nova_instance_save(struct cloud *cloud, struct json_object *context,
+                               struct instance *instance, const char *expected_task_state,
+                               cloud_done_fn done, void *aux)
+{
+    static const char *const keep[] = {"id", "uuid", NULL};
+    struct nova *nova = nova_of(cloud);
+    struct json_object *kwargs = json_object_new_object();
+
+    if (!object_changed(instance->object, NULL)) {
+        json_object_put(kwargs);
+        done(aux, NULL);
+        return;
+    }
+    struct instance_save *save = NEW(struct instance_save);
+    save->nova = nova;
+    save->context = json_object_get(context);
+    save->done = done;
+    save->aux = aux;
+    save->primitive = object_to_json_reduced(instance->object, keep);
+    add_node_id(nova, instance->object, "node", "compute_id", save->primitive);
+    object_clear_changes(instance->object);
+    if (expected_task_state)
+        json_add(kwargs, "expected_task_state", expected_states(expected_task_state));
+    conductor_object_action(nova->conductor, context, json_object_get(save->primitive), "save",
+                            NULL, kwargs, instance_saved, save);
+}
+
+/* ---- events and faults ---- */
+
+static void nova_event(struct cloud *cloud, struct json_object *context, const char *instance_uuid,
+                       const char *event, bool finished, const struct err *failure)
+{
+    const char *const args[] = {instance_uuid, event};
+    struct json_object *kwargs = json_object_new_object();
+
+    json_add_bool(kwargs, "want_result", false);
+    if (finished) {
+        /* a traceback makes it an error, the value is what users read */
+        _cleanup_(str_freep) char *trace =
+            failure ? text_format("%s: %s", err_wire_class(failure), failure->text) : NULL;
+        json_add_string(kwargs, "exc_val", failure ? failure->text : NULL);
+        json_add_string(kwargs, "exc_tb", trace);
+    } else {
+        json_add_string(kwargs, "host", cloud->host);
+    }
+    conductor_class_action(nova_of(cloud)->conductor, context, "InstanceActionEvent",
+                           finished ? "event_finish_with_failure" : "event_start",
+                           array_of(args, ARRAY_LEN(args)), kwargs, NULL, NULL);
+}
+
+static void nova_fault(struct cloud *cloud, struct json_object *context, const char *instance_uuid,
+                       const struct err *failure)
+{
+    struct object *fault = conductor_object_new("InstanceFault");
+    _cleanup_(str_freep) char *message = text_escape(failure->text, FAULT_MESSAGE_MAX - 3);
+    _cleanup_(str_freep) char *details =
+        text_format("%s: %s", err_wire_class(failure), failure->text);
+
+    object_set_string(fault, "instance_uuid", instance_uuid);
+    object_set_int(fault, "code", err_http_code(failure->code));
+    object_set_string(fault, "message", message);
+    object_set_string(fault, "details", details);
+    object_set_string(fault, "host", cloud->host);
+    conductor_object_action(nova_of(cloud)->conductor, context, object_to_json(fault), "create",
+                            NULL, NULL, NULL, NULL);
+    object_free(fault);
+}
+
+/* ---- reading ---- */
+
+static void nova_block_devices(struct cloud *cloud, struct json_object *context,
+                               const struct instance *instance, cloud_result_fn done, void *aux)
+{
+    conductor_class_action(nova_of(cloud)->conductor, context, "BlockDeviceMappingList",
+                           "get_by_instance_uuid", one(instance_uuid(instance)), NULL, end_list,
+                           result_end_new(done, aux));
+}
+
+static struct json_object *expected_attrs(const char *const *names, size_t count)
+{
+    struct json_object *kwargs = json_object_new_object();
+
+    json_add(kwargs, "expected_attrs", array_of(names, count));
+    return kwargs;
+}
+
+static void nova_instances(struct cloud *cloud, cloud_result_fn done, void *aux)
+{
+    static const char *const attrs[] = {"flavor", "metadata", "system_metadata", "info_cache",
+                                        "numa_topology"};
+
+    conductor_class_action(nova_of(cloud)->conductor, NULL, "InstanceList", "get_by_host",
+                           one(cloud->host), expected_attrs(attrs, ARRAY_LEN(attrs)), end_list,
+                           result_end_new(done, aux));
+}
+
+static void nova_instance_get(struct cloud *cloud, struct json_object *context, const char *uuid,
+                              cloud_result_fn done, void *aux)
+{
+    static const char *const attrs[] = {
+        "flavor",      "metadata",      "system_metadata", "info_cache", "security_groups",
+        "pci_devices", "pci_requests",  "numa_topology",   "vcpu_model", "migration_context",
+        "resources",   "trusted_certs", "device_metadata", "tags",
+    };
+
+    conductor_class_action(nova_of(cloud)->conductor, context, "Instance", "get_by_uuid", one(uuid),
+                           expected_attrs(attrs, ARRAY_LEN(attrs)), done, aux);
+}
+
+static void nova_class_call(struct cloud *cloud, struct json_object *context,
+                            const char *class_name, const char *method, struct json_object *args,
+                            struct json_object *kwargs, cloud_result_fn done, void *aux)
+{
+    conductor_class_action(nova_of(cloud)->conductor, context, class_name, method, json_copy(args),
+                           json_copy(kwargs), done, aux);
+}
+
+static void nova_object_call(struct cloud *cloud, struct json_object *context,
+                             struct json_object *object, const char *method,
+                             struct json_object *args, struct json_object *kwargs,
+                             cloud_result_fn done, void *aux)
+{
+    conductor_object_action(nova_of(cloud)->conductor, context, json_copy(object), method,
+                            json_copy(args), json_copy(kwargs), done, aux);
+}
+
+/* ---- writing ---- */
+
+static void nova_instance_destroy(struct cloud *cloud, struct json_object *context,
+                                  const struct instance *instance, cloud_done_fn done, void *aux)
+{
+    static const char *const keep[] = {"id", "uuid", "host", NULL};
+    static const char *const gone[] = {"InstanceNotFound", NULL};
+    struct object *copy = object_copy(instance->object);
+
+    object_clear_changes(copy);
+    conductor_object_action(nova_of(cloud)->conductor, context, object_to_json_reduced(copy, keep),
+                            "destroy", NULL, NULL, end_done, end_new(done, aux, gone));
+    object_free(copy);
+}
+
+static void nova_info_cache_save(struct cloud *cloud, struct json_object *context,
+                                 const char *instance_uuid, struct json_object *network_info,
+                                 cloud_done_fn done, void *aux)
+{
+    struct object *cache = conductor_object_new("InstanceInfoCache");
+    _cleanup_(str_freep) char *text = network_info ? json_text(network_info) : text_dup("[]");
+
+    object_set_string(cache, "instance_uuid", instance_uuid);
+    object_set_string(cache, "network_info", text);
+    conductor_object_action(nova_of(cloud)->conductor, context, object_to_json(cache), "save", NULL,
+                            NULL, end_done, end_new(done, aux, NULL));
+    object_free(cache);
+}
+
+static void nova_block_device(struct cloud *cloud, struct json_object *context,
+                              struct json_object *block_device, bool destroy, cloud_done_fn done,
+                              void *aux)
+{
+    static const char *const gone[] = {"NotFound", "InstanceNotFound", NULL};
+    struct json_object *primitive = json_copy(block_device);
+
+    /* the instance is no column of the mapping */
+    json_object_object_del(json_get(primitive, "nova_object.data"), "instance");
+    if (destroy)
+        json_object_object_del(primitive, "nova_object.changes");
+    conductor_object_action(nova_of(cloud)->conductor, context, primitive,
+                            destroy ? "destroy" : "save", NULL, NULL, end_done,
+                            end_new(done, aux, destroy ? gone : NULL));
+}
+
+static void nova_virtual_interface_create(struct cloud *cloud, struct json_object *context,
+                                          const char *instance_uuid, const char *port_id,
+                                          const char *mac, const char *tag, cloud_done_fn done,
+                                          void *aux)
+{
+    /* the database refuses a second row of one port: a repeated attempt, or a port attached again */
+    static const char *const there[] = {"VirtualInterfaceCreateException", NULL};
+    struct object *vif = conductor_object_new("VirtualInterface");
+    _cleanup_(str_freep) char *address = text_format("%s/%s", mac, port_id);
+
+    object_set_string(vif, "address", address);
+    object_set_string(vif, "instance_uuid", instance_uuid);
+    object_set_string(vif, "uuid", port_id);
+    object_set_string(vif, "tag", tag);
+    conductor_object_action(nova_of(cloud)->conductor, context, object_to_json(vif), "create", NULL,
+                            NULL, end_done, end_new(done, aux, there));
+    object_free(vif);
+}
+
+static void nova_virtual_interfaces_delete(struct cloud *cloud, struct json_object *context,
+                                           const char *instance_uuid, cloud_done_fn done, void *aux)
+{
+    conductor_class_action(nova_of(cloud)->conductor, context, "VirtualInterface",
+                           "delete_by_instance_uuid", one(instance_uuid), NULL, end_done,
+                           end_new(done, aux, NULL));
+}
+
+static void nova_reschedule(struct cloud *cloud, struct json_object *context,
+                            struct json_object *args, cloud_done_fn done, void *aux)
+{
+    /* 1.19: with request_spec and host_lists; newer conductors take it */
+    conductor_task_cast(nova_of(cloud)->conductor, context, "build_instances", "1.19", args,
+                        end_done, end_new(done, aux, NULL));
+}
+
+/* ---- consoles ---- */
+
+struct console {
+    struct object *token;
+    cloud_result_fn done;
+    void *aux;
+};
+
+/* As ConsoleAuthToken.access_url makes it: noVNC takes the token inside its path. */
+static char *access_url(const struct object *token, const char *text)
+{
+    const char *base = object_string(token, "access_url_base", "");
+
+    if (text_equal(object_string(token, "console_type", NULL), "novnc"))
+        return text_format("%s?path=%%3Ftoken%%3D%s", base, text);
+    return text_format("%s?token=%s", base, text);
+}
+
+static void authorized(void *aux, struct json_object *result, const struct err *failure)
+{
+    struct console console = *(struct console *)aux;
+    const char *text = json_get_string(result, "result", NULL);
+    struct err e = ERR_INIT;
+
+    free(aux);
+    if (!failure && !text) {
+        err_set(&e, ERR_PARSE, "nova-conductor's answer has no console token");
+        failure = &e;
+    }
+    if (!failure) {
+        _cleanup_(json_putp) struct json_object *o = json_object_new_object();
+        _cleanup_(str_freep) char *url = access_url(console.token, text);
+        json_add_string(o, "host", object_string(console.token, "host", NULL));
+        json_add_int(o, "port", object_int(console.token, "port", 0));
+        json_add_string(o, "internal_access_path", NULL);
+        json_add_string(o, "token", text);
+        json_add_string(o, "access_url", url);
+        console.done(console.aux, o, NULL);
+    } else {
+        console.done(console.aux, NULL, failure);
+    }
+    object_free(console.token);
+}
+
+static void nova_console_token(struct cloud *cloud, struct json_object *context,
+                               const struct cloud_console *request, cloud_result_fn done, void *aux)
+{
+    struct console *console = NEW(struct console);
+    struct object *token = conductor_object_new("ConsoleAuthToken");
+    struct json_object *args = json_object_new_array();
+
+    object_set_string(token, "console_type", request->type);
+    object_set_string(token, "host", request->host);
+    object_set_int(token, "port", request->port);
+    object_set_string(token, "internal_access_path", NULL);
+    object_set_string(token, "instance_uuid", request->instance_uuid);
+    object_set_string(token, "access_url_base", request->access_url_base);
+    json_object_array_add(args,
+                          json_object_new_int64(conf_int(cloud->conf, CONF_consoleauth_token_ttl)));
+    console->token = token;
+    console->done = done;
+    console->aux = aux;
+    conductor_object_action(nova_of(cloud)->conductor, context, object_to_json(token), "authorize",
+                            args, NULL, authorized, console);
+}
+
+static void nova_console_tokens_clean(struct cloud *cloud, struct json_object *context,
+                                      const char *instance_uuid)
+{
+    conductor_class_action(nova_of(cloud)->conductor, context, "ConsoleAuthToken",
+                           "clean_console_auths_for_instance", one(instance_uuid), NULL, NULL,
+                           NULL);
+}
+
+const struct cloud_ops cloud_nova_ops = {
+    .name = "nova",
+    .open = nova_open,
+    .close = nova_close,
+    .migration_save = nova_migration_save,
+    .instance_save = nova_instance_save,
+    .event = nova_event,
+    .fault = nova_fault,
+    .block_devices = nova_block_devices,
+    .migrations = nova_migrations,
+    .migrate = nova_migrate,
+    .instances = nova_instances,
+    .instance_get = nova_instance_get,
+    .instance_destroy = nova_instance_destroy,
+    .info_cache_save = nova_info_cache_save,
+    .block_device = nova_block_device,
+    .virtual_interface_create = nova_virtual_interface_create,
+    .virtual_interfaces_delete = nova_virtual_interfaces_delete,
+    .class_call = nova_class_call,
+    .object_call = nova_object_call,
+    .reschedule = nova_reschedule,
+    .console_token = nova_console_token,
+    .console_tokens_clean = nova_console_tokens_clean,
+};
