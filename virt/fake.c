@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "virt/fake.h"
+#include "virt/fake_internal.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -10,64 +10,19 @@
 #include "lib/clock.h"
 #include "lib/json.h"
 #include "lib/text.h"
-#include "lib/vector.h"
 
-struct domain {
-    char *uuid, *name, *xml, *metadata;
-    enum virt_state state;
-    bool incoming, here;
-    struct virt_job *samples;
-    size_t sample_count, sample_next;
-    struct virt_job completed;
-    bool migrating, finished, aborted;
-    enum virt_outcome outcome;
-    char *outcome_text;
-    struct virt_migration migration; /* owned strings */
-    bool has_migration;
-};
-
-struct trouble {
-    char *op, *text;
-    enum err_code code;
-    int times;
-    bool hang;
-};
-
-DEFINE_VECTOR(domains, struct domain *)
-DEFINE_VECTOR(troubles, struct trouble)
-DEFINE_VECTOR(lines, char *)
-
-struct fake {
-    struct virt base;
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    bool stopping;
-    char *why;
-    int64_t memory_total, memory_available;
-    void (*edit)(void *aux, const struct virt_guest *guest, struct virt_host_facts *facts);
-    void *edit_aux;
-    struct domains domains;
-    struct troubles troubles;
-    struct lines calls;
-};
-
-static struct fake *fake_of(struct virt *virt)
-{
-    return (struct fake *)virt;
-}
-
-static void lock(struct fake *fake)
+void fake_lock(struct fake *fake)
 {
     pthread_mutex_lock(&fake->lock);
 }
 
-static void unlock(struct fake *fake)
+void fake_unlock(struct fake *fake)
 {
     pthread_cond_broadcast(&fake->changed);
     pthread_mutex_unlock(&fake->lock);
 }
 
-static struct domain *find(struct fake *fake, const char *uuid)
+struct domain *fake_find(struct fake *fake, const char *uuid)
 {
     for (size_t i = 0; i < fake->domains.length; i++)
         if (strcmp(fake->domains.items[i]->uuid, uuid) == 0)
@@ -76,9 +31,9 @@ static struct domain *find(struct fake *fake, const char *uuid)
 }
 
 /* Scripts may come before the domain. */
-static struct domain *need(struct fake *fake, const char *uuid)
+struct domain *fake_need(struct fake *fake, const char *uuid)
 {
-    struct domain *domain = find(fake, uuid);
+    struct domain *domain = fake_find(fake, uuid);
     if (domain)
         return domain;
     domain = NEW(struct domain);
@@ -150,10 +105,9 @@ static bool hangs(struct fake *fake, const char *op)
 }
 
 /* Takes the lock for a call, records it, and lets scripted trouble happen. With -1 the lock is free. */
-static int enter(struct fake *fake, const char *op, const char *uuid, const char *rest,
-                 struct err *e)
+int fake_enter(struct fake *fake, const char *op, const char *uuid, const char *rest, struct err *e)
 {
-    lock(fake);
+    fake_lock(fake);
     *lines_add(&fake->calls) = text_format("%s%s%s%s%s", op, uuid ? " " : "", uuid ? uuid : "",
                                            rest ? " " : "", rest ? rest : "");
     pthread_cond_broadcast(&fake->changed);
@@ -169,22 +123,22 @@ static int enter(struct fake *fake, const char *op, const char *uuid, const char
         rc = err_set(e, trouble->code, "%s", trouble->text);
     }
     if (rc < 0)
-        unlock(fake);
+        fake_unlock(fake);
     return rc;
 }
 
-/* enter() for a call about a domain that must be here. */
-static int enter_domain(struct fake *fake, const char *op, const char *uuid, const char *rest,
-                        struct domain **out, struct err *e)
+/* fake_enter() for a call about a domain that must be here. */
+int fake_enter_domain(struct fake *fake, const char *op, const char *uuid, const char *rest,
+                      struct domain **out, struct err *e)
 {
-    if (enter(fake, op, uuid, rest, e) < 0)
+    if (fake_enter(fake, op, uuid, rest, e) < 0)
         return -1;
-    struct domain *domain = find(fake, uuid);
+    struct domain *domain = fake_find(fake, uuid);
     if (domain && domain->here) {
         *out = domain;
         return 0;
     }
-    unlock(fake);
+    fake_unlock(fake);
     return err_set(e, ERR_NO_INSTANCE, "there is no domain %s on this host", uuid);
 }
 
@@ -193,7 +147,7 @@ static int enter_domain(struct fake *fake, const char *op, const char *uuid, con
 static int host_read(struct virt *virt, struct virt_host *out, struct err *e)
 {
     struct fake *fake = fake_of(virt);
-    if (enter(fake, "host_read", NULL, NULL, e) < 0)
+    if (fake_enter(fake, "host_read", NULL, NULL, e) < 0)
         return -1;
     *out = (struct virt_host){.hostname = text_dup("fake"),
                               .uri = text_dup("fake:///"),
@@ -203,7 +157,7 @@ static int host_read(struct virt *virt, struct virt_host *out, struct err *e)
                               .memory_total = fake->memory_total,
                               .memory_available = fake->memory_available,
                               .cpus = 2};
-    unlock(fake);
+    fake_unlock(fake);
     return 0;
 }
 
@@ -216,9 +170,9 @@ static int host_facts(struct virt *virt, const struct virt_guest *guest,
                       struct virt_host_facts *out, struct err *e)
 {
     struct fake *fake = fake_of(virt);
-    if (enter(fake, "host_facts", guest->uuid, NULL, e) < 0)
+    if (fake_enter(fake, "host_facts", guest->uuid, NULL, e) < 0)
         return -1;
-    const struct domain *same = find(fake, guest->uuid);
+    const struct domain *same = fake_find(fake, guest->uuid);
     out->hostname = text_dup("fake");
     out->hypervisor_version = guest->hypervisor_version;
     out->libvirt_version = guest->libvirt_version;
@@ -234,7 +188,7 @@ static int host_facts(struct virt *virt, const struct virt_guest *guest,
     out->firmware_readable = true;
     if (fake->edit)
         fake->edit(fake->edit_aux, guest, out);
-    unlock(fake);
+    fake_unlock(fake);
     return 0;
 }
 
@@ -250,9 +204,9 @@ static int describe(struct virt *virt, const char *uuid_or_name, struct virt_dom
                     struct err *e)
 {
     struct fake *fake = fake_of(virt);
-    if (enter(fake, "describe", uuid_or_name, NULL, e) < 0)
+    if (fake_enter(fake, "describe", uuid_or_name, NULL, e) < 0)
         return -1;
-    const struct domain *domain = find(fake, uuid_or_name);
+    const struct domain *domain = fake_find(fake, uuid_or_name);
     if (!domain || !domain->here)
         domain = find_by_name(fake, uuid_or_name);
     if (domain)
@@ -261,7 +215,7 @@ static int describe(struct virt *virt, const char *uuid_or_name, struct virt_dom
                                           .persistent = !domain->incoming,
                                           .hypervisor_version = 7002000,
                                           .libvirt_version = 9000000};
-    unlock(fake);
+    fake_unlock(fake);
     return domain ? 0
                   : err_set(e, ERR_NO_INSTANCE, "there is no domain %s on this host", uuid_or_name);
 }
@@ -269,18 +223,18 @@ static int describe(struct virt *virt, const char *uuid_or_name, struct virt_dom
 static int get_state(struct virt *virt, const char *uuid, enum virt_state *out, struct err *e)
 {
     struct fake *fake = fake_of(virt);
-    if (enter(fake, "state", uuid, NULL, e) < 0)
+    if (fake_enter(fake, "state", uuid, NULL, e) < 0)
         return -1;
-    const struct domain *domain = find(fake, uuid);
+    const struct domain *domain = fake_find(fake, uuid);
     *out = domain && domain->here ? domain->state : VIRT_STATE_NONE;
-    unlock(fake);
+    fake_unlock(fake);
     return 0;
 }
 
 static int list(struct virt *virt, struct virt_guest ***out, size_t *count, struct err *e)
 {
     struct fake *fake = fake_of(virt);
-    if (enter(fake, "list", NULL, NULL, e) < 0)
+    if (fake_enter(fake, "list", NULL, NULL, e) < 0)
         return -1;
     struct virt_guest **guests = NEW_ARRAY(struct virt_guest *, fake->domains.length + 1);
     size_t used = 0;
@@ -297,7 +251,7 @@ static int list(struct virt *virt, struct virt_guest ***out, size_t *count, stru
         guest->persistent = !domain->incoming;
         guests[used++] = guest;
     }
-    unlock(fake);
+    fake_unlock(fake);
     *out = guests;
     *count = used;
     return 0;
@@ -307,10 +261,10 @@ static int migratable_xml(struct virt *virt, const char *uuid, char **out, struc
 {
     struct fake *fake = fake_of(virt);
     struct domain *domain;
-    if (enter_domain(fake, "migratable_xml", uuid, NULL, &domain, e) < 0)
+    if (fake_enter_domain(fake, "migratable_xml", uuid, NULL, &domain, e) < 0)
         return -1;
     *out = text_dup(domain->xml);
-    unlock(fake);
+    fake_unlock(fake);
     return 0;
 }
 
@@ -318,10 +272,10 @@ static int metadata(struct virt *virt, const char *uuid, char **out, struct err 
 {
     struct fake *fake = fake_of(virt);
     struct domain *domain;
-    if (enter_domain(fake, "metadata", uuid, NULL, &domain, e) < 0)
+    if (fake_enter_domain(fake, "metadata", uuid, NULL, &domain, e) < 0)
         return -1;
     *out = text_dup(domain->metadata);
-    unlock(fake);
+    fake_unlock(fake);
     return 0;
 }
 
@@ -347,7 +301,8 @@ static int migrate(struct virt *virt, const struct virt_migration *migration,
     struct fake *fake = fake_of(virt);
     struct domain *domain;
     *outcome = VIRT_OUTCOME_FAILED;
-    if (enter_domain(fake, "migrate", migration->uuid, migration->destination_uri, &domain, e) < 0)
+    if (fake_enter_domain(fake, "migrate", migration->uuid, migration->destination_uri, &domain,
+                          e) < 0)
         return -1;
     keep_migration(domain, migration);
     domain->migrating = true;
@@ -357,7 +312,7 @@ static int migrate(struct virt *virt, const struct virt_migration *migration,
         pthread_cond_wait(&fake->changed, &fake->lock);
     end_migrate(domain, outcome);
     _cleanup_(str_freep) char *text = STEAL(domain->outcome_text);
-    unlock(fake);
+    fake_unlock(fake);
     if (*outcome == VIRT_OUTCOME_COMPLETED)
         return 0;
     return err_set(e, codes[*outcome], "domain %s was not migrated to %s: %s", migration->uuid,
@@ -368,9 +323,9 @@ static int sample(struct virt *virt, const char *uuid, bool completed, struct vi
                   struct err *e)
 {
     struct fake *fake = fake_of(virt);
-    if (enter(fake, completed ? "completed" : "sample", uuid, NULL, e) < 0)
+    if (fake_enter(fake, completed ? "completed" : "sample", uuid, NULL, e) < 0)
         return -1;
-    struct domain *domain = find(fake, uuid);
+    struct domain *domain = fake_find(fake, uuid);
     int rc = 0;
     if (!domain || (!domain->here && !completed)) {
         rc = err_set(e, ERR_NO_INSTANCE, "there is no domain %s on this host", uuid);
@@ -382,7 +337,7 @@ static int sample(struct virt *virt, const char *uuid, bool completed, struct vi
     } else {
         *out = (struct virt_job){.active = domain->migrating, .downtime_ms = -1};
     }
-    unlock(fake);
+    fake_unlock(fake);
     return rc;
 }
 
@@ -391,9 +346,9 @@ static int tune(struct virt *virt, const char *op, const char *uuid, int64_t val
     struct fake *fake = fake_of(virt);
     struct domain *domain;
     _cleanup_(str_freep) char *number = text_format("%lld", (long long)value);
-    if (enter_domain(fake, op, uuid, number, &domain, e) < 0)
+    if (fake_enter_domain(fake, op, uuid, number, &domain, e) < 0)
         return -1;
-    unlock(fake);
+    fake_unlock(fake);
     return 0;
 }
 
@@ -412,7 +367,7 @@ static int need_migrating(struct fake *fake, const struct domain *domain, struct
     if (domain->migrating)
         return 0;
     err_set(e, ERR_INSTANCE_STATE, "no job is active on domain %s", domain->uuid);
-    unlock(fake);
+    fake_unlock(fake);
     return -1;
 }
 
@@ -420,10 +375,10 @@ static int start_post_copy(struct virt *virt, const char *uuid, struct err *e)
 {
     struct fake *fake = fake_of(virt);
     struct domain *domain;
-    if (enter_domain(fake, "start_post_copy", uuid, NULL, &domain, e) < 0 ||
+    if (fake_enter_domain(fake, "start_post_copy", uuid, NULL, &domain, e) < 0 ||
         need_migrating(fake, domain, e) < 0)
         return -1;
-    unlock(fake);
+    fake_unlock(fake);
     return 0;
 }
 
@@ -431,11 +386,11 @@ static int abort_job(struct virt *virt, const char *uuid, struct err *e)
 {
     struct fake *fake = fake_of(virt);
     struct domain *domain;
-    if (enter_domain(fake, "abort", uuid, NULL, &domain, e) < 0 ||
+    if (fake_enter_domain(fake, "abort", uuid, NULL, &domain, e) < 0 ||
         need_migrating(fake, domain, e) < 0)
         return -1;
     domain->aborted = true;
-    unlock(fake);
+    fake_unlock(fake);
     return 0;
 }
 
@@ -444,10 +399,10 @@ static int change_state(struct virt *virt, const char *op, const char *uuid, enu
 {
     struct fake *fake = fake_of(virt);
     struct domain *domain;
-    if (enter_domain(fake, op, uuid, NULL, &domain, e) < 0)
+    if (fake_enter_domain(fake, op, uuid, NULL, &domain, e) < 0)
         return -1;
     domain->state = state;
-    unlock(fake);
+    fake_unlock(fake);
     return 0;
 }
 
@@ -464,25 +419,25 @@ static int resume(struct virt *virt, const char *uuid, struct err *e)
 static int destroy(struct virt *virt, const char *uuid, struct err *e)
 {
     struct fake *fake = fake_of(virt);
-    if (enter(fake, "destroy", uuid, NULL, e) < 0)
+    if (fake_enter(fake, "destroy", uuid, NULL, e) < 0)
         return -1;
-    struct domain *domain = find(fake, uuid);
+    struct domain *domain = fake_find(fake, uuid);
     if (domain)
         domain->here = false;
-    unlock(fake);
+    fake_unlock(fake);
     return 0;
 }
 
 static int destroy_incoming(struct virt *virt, const char *uuid, struct err *e)
 {
     struct fake *fake = fake_of(virt);
-    if (enter(fake, "destroy_incoming", uuid, NULL, e) < 0)
+    if (fake_enter(fake, "destroy_incoming", uuid, NULL, e) < 0)
         return -1;
-    struct domain *domain = find(fake, uuid);
+    struct domain *domain = fake_find(fake, uuid);
     bool refused = domain && domain->here && !domain->incoming;
     if (domain && domain->here && domain->incoming)
         domain->here = false;
-    unlock(fake);
+    fake_unlock(fake);
     return refused ? err_set(e, ERR_INSTANCE_STATE,
                              "domain %s is not an unfinished arrival on this host", uuid)
                    : 0;
@@ -491,13 +446,13 @@ static int destroy_incoming(struct virt *virt, const char *uuid, struct err *e)
 static int undefine(struct virt *virt, const char *uuid, struct err *e)
 {
     struct fake *fake = fake_of(virt);
-    if (enter(fake, "undefine", uuid, NULL, e) < 0)
+    if (fake_enter(fake, "undefine", uuid, NULL, e) < 0)
         return -1;
-    struct domain *domain = find(fake, uuid);
+    struct domain *domain = fake_find(fake, uuid);
     bool active = domain && domain->here && domain->state != VIRT_STATE_SHUTOFF;
     if (domain && !active)
         domain->here = false;
-    unlock(fake);
+    fake_unlock(fake);
     return active ? err_set(e, ERR_INSTANCE_STATE, "domain %s runs on this host", uuid) : 0;
 }
 
@@ -515,10 +470,10 @@ static struct json_object *status(struct virt *virt)
 static void stop(struct virt *virt)
 {
     struct fake *fake = fake_of(virt);
-    lock(fake);
+    fake_lock(fake);
     fake->stopping = true;
     atomic_store(&virt->up, false);
-    unlock(fake);
+    fake_unlock(fake);
 }
 
 static void release(struct virt *virt)
@@ -577,21 +532,24 @@ static const struct virt_provider provider = {
     .guest_destroy = destroy,
     .destroy_incoming = destroy_incoming,
     .undefine = undefine,
+    .create = fake_create,
+    .define = fake_define,
+    .start = fake_start,
+    .shutdown = fake_shutdown,
+    .reboot = fake_reboot,
+    .power_off = fake_power_off,
+    .save = fake_save,
+    .save_remove = fake_save_remove,
+    .attach = fake_attach,
+    .detach = fake_detach,
+    .xml = fake_xml,
+    .diagnostics = fake_diagnostics,
+    .copy_disk = fake_copy_disk,
+    .resources = fake_resources,
     .status = status,
 };
 
 /* --- news for the loop --- */
-
-struct news {
-    struct virt *virt;
-    enum { NEWS_CONNECTION, NEWS_EVENT, NEWS_ITERATION, NEWS_JOB } kind;
-    char *uuid, *why;
-    bool up;
-    enum virt_event event;
-    int iteration;
-    struct virt_job job;
-    int64_t at_us;
-};
 
 static void tell(void *aux)
 {
@@ -616,7 +574,7 @@ static void tell(void *aux)
     free(news);
 }
 
-static void post(struct virt *virt, const struct news *what, const char *uuid, bool later)
+void fake_post(struct virt *virt, const struct news *what, const char *uuid, bool later)
 {
     struct news *news = NEW(struct news);
     *news = *what;
@@ -640,8 +598,8 @@ int virt_fake_new(struct virt **out, struct loop *loop, const struct virt_callba
     pthread_cond_init(&fake->changed, NULL);
     fake->memory_total = fake->memory_available = INT64_C(64) << 30;
     atomic_store(&fake->base.up, true);
-    post(&fake->base, &(struct news){.kind = NEWS_CONNECTION, .up = true, .why = text_dup("")},
-         NULL, true);
+    fake_post(&fake->base, &(struct news){.kind = NEWS_CONNECTION, .up = true, .why = text_dup("")},
+              NULL, true);
     *out = &fake->base;
     return 0;
 }
@@ -652,8 +610,8 @@ void virt_fake_add(struct virt *virt, const char *uuid, const char *name, const 
                    enum virt_state state)
 {
     struct fake *fake = fake_of(virt);
-    lock(fake);
-    struct domain *domain = need(fake, uuid);
+    fake_lock(fake);
+    struct domain *domain = fake_need(fake, uuid);
     free(domain->name);
     free(domain->xml);
     domain->name = text_dup(name);
@@ -667,67 +625,68 @@ void virt_fake_add(struct virt *virt, const char *uuid, const char *name, const 
     domain->state = state;
     domain->here = true;
     domain->incoming = false;
-    unlock(fake);
+    fake_unlock(fake);
 }
 
 void virt_fake_remove(struct virt *virt, const char *uuid)
 {
     struct fake *fake = fake_of(virt);
-    lock(fake);
-    need(fake, uuid)->here = false;
-    unlock(fake);
+    fake_lock(fake);
+    fake_need(fake, uuid)->here = false;
+    fake_unlock(fake);
 }
 
 void virt_fake_set_state(struct virt *virt, const char *uuid, enum virt_state state)
 {
     struct fake *fake = fake_of(virt);
-    lock(fake);
-    struct domain *domain = need(fake, uuid);
+    fake_lock(fake);
+    struct domain *domain = fake_need(fake, uuid);
     domain->state = state;
     domain->incoming = false;
-    unlock(fake);
+    fake_unlock(fake);
 }
 
 void virt_fake_set_incoming(struct virt *virt, const char *uuid)
 {
     struct fake *fake = fake_of(virt);
-    lock(fake);
-    struct domain *domain = need(fake, uuid);
+    fake_lock(fake);
+    struct domain *domain = fake_need(fake, uuid);
     domain->state = VIRT_STATE_PAUSED;
     domain->incoming = domain->here = true;
-    unlock(fake);
+    fake_unlock(fake);
 }
 
 void virt_fake_set_metadata(struct virt *virt, const char *uuid, const char *text)
 {
     struct fake *fake = fake_of(virt);
-    lock(fake);
-    struct domain *domain = need(fake, uuid);
+    fake_lock(fake);
+    struct domain *domain = fake_need(fake, uuid);
     free(domain->metadata);
     domain->metadata = text_dup(text);
-    unlock(fake);
+    fake_unlock(fake);
 }
 
 enum virt_state virt_fake_state(struct virt *virt, const char *uuid)
 {
     struct fake *fake = fake_of(virt);
-    lock(fake);
-    const struct domain *domain = find(fake, uuid);
+    fake_lock(fake);
+    const struct domain *domain = fake_find(fake, uuid);
     enum virt_state state = domain && domain->here ? domain->state : VIRT_STATE_NONE;
-    unlock(fake);
+    fake_unlock(fake);
     return state;
 }
 
 void virt_fake_set_up(struct virt *virt, bool up, const char *why)
 {
     struct fake *fake = fake_of(virt);
-    lock(fake);
+    fake_lock(fake);
     free(fake->why);
     fake->why = text_dup(why);
     atomic_store(&virt->up, up);
-    unlock(fake);
-    post(virt, &(struct news){.kind = NEWS_CONNECTION, .up = up, .why = text_dup(why ? why : "")},
-         NULL, false);
+    fake_unlock(fake);
+    fake_post(virt,
+              &(struct news){.kind = NEWS_CONNECTION, .up = up, .why = text_dup(why ? why : "")},
+              NULL, false);
 }
 
 void virt_fake_set_facts(struct virt *virt,
@@ -736,55 +695,55 @@ void virt_fake_set_facts(struct virt *virt,
                          void *aux)
 {
     struct fake *fake = fake_of(virt);
-    lock(fake);
+    fake_lock(fake);
     fake->edit = edit;
     fake->edit_aux = aux;
-    unlock(fake);
+    fake_unlock(fake);
 }
 
 void virt_fake_set_memory(struct virt *virt, int64_t total, int64_t available)
 {
     struct fake *fake = fake_of(virt);
-    lock(fake);
+    fake_lock(fake);
     fake->memory_total = total;
     fake->memory_available = available;
-    unlock(fake);
+    fake_unlock(fake);
 }
 
 void virt_fake_samples(struct virt *virt, const char *uuid, const struct virt_job *jobs,
                        size_t count)
 {
     struct fake *fake = fake_of(virt);
-    lock(fake);
-    struct domain *domain = need(fake, uuid);
+    fake_lock(fake);
+    struct domain *domain = fake_need(fake, uuid);
     free(domain->samples);
     domain->samples = count ? NEW_ARRAY(struct virt_job, count) : NULL;
     for (size_t i = 0; i < count; i++)
         domain->samples[i] = jobs[i];
     domain->sample_count = count;
     domain->sample_next = 0;
-    unlock(fake);
+    fake_unlock(fake);
 }
 
 void virt_fake_completed(struct virt *virt, const char *uuid, const struct virt_job *job)
 {
     struct fake *fake = fake_of(virt);
-    lock(fake);
-    need(fake, uuid)->completed = *job;
-    unlock(fake);
+    fake_lock(fake);
+    fake_need(fake, uuid)->completed = *job;
+    fake_unlock(fake);
 }
 
 void virt_fake_finish(struct virt *virt, const char *uuid, enum virt_outcome outcome,
                       const char *text)
 {
     struct fake *fake = fake_of(virt);
-    lock(fake);
-    struct domain *domain = need(fake, uuid);
+    fake_lock(fake);
+    struct domain *domain = fake_need(fake, uuid);
     domain->finished = true;
     domain->outcome = outcome;
     free(domain->outcome_text);
     domain->outcome_text = text_dup(text);
-    unlock(fake);
+    fake_unlock(fake);
 }
 
 bool virt_fake_wait_migrating(struct virt *virt, const char *uuid, int timeout_ms)
@@ -795,71 +754,71 @@ bool virt_fake_wait_migrating(struct virt *virt, const char *uuid, int timeout_m
     int64_t ns = until.tv_nsec + (int64_t)(timeout_ms % 1000) * 1000000;
     until.tv_sec += timeout_ms / 1000 + ns / INT64_C(1000000000);
     until.tv_nsec = ns % INT64_C(1000000000);
-    lock(fake);
-    const struct domain *domain = need(fake, uuid);
+    fake_lock(fake);
+    const struct domain *domain = fake_need(fake, uuid);
     int rc = 0;
     while (!domain->migrating && rc != ETIMEDOUT)
         rc = pthread_cond_timedwait(&fake->changed, &fake->lock, &until);
     bool migrating = domain->migrating;
-    unlock(fake);
+    fake_unlock(fake);
     return migrating;
 }
 
 const struct virt_migration *virt_fake_migration(struct virt *virt, const char *uuid)
 {
     struct fake *fake = fake_of(virt);
-    lock(fake);
-    const struct domain *domain = find(fake, uuid);
+    fake_lock(fake);
+    const struct domain *domain = fake_find(fake, uuid);
     const struct virt_migration *migration =
         domain && domain->has_migration ? &domain->migration : NULL;
-    unlock(fake);
+    fake_unlock(fake);
     return migration;
 }
 
 void virt_fake_event(struct virt *virt, const char *uuid, enum virt_event event)
 {
-    post(virt, &(struct news){.kind = NEWS_EVENT, .event = event}, uuid, false);
+    fake_post(virt, &(struct news){.kind = NEWS_EVENT, .event = event}, uuid, false);
 }
 
 void virt_fake_iteration(struct virt *virt, const char *uuid, int iteration)
 {
-    post(virt, &(struct news){.kind = NEWS_ITERATION, .iteration = iteration}, uuid, false);
+    fake_post(virt, &(struct news){.kind = NEWS_ITERATION, .iteration = iteration}, uuid, false);
 }
 
 void virt_fake_job_completed(struct virt *virt, const char *uuid, const struct virt_job *job)
 {
-    post(virt, &(struct news){.kind = NEWS_JOB, .job = *job}, uuid, false);
+    fake_post(virt, &(struct news){.kind = NEWS_JOB, .job = *job}, uuid, false);
 }
 
 void virt_fake_fail(struct virt *virt, const char *op, enum err_code code, const char *text,
                     int times)
 {
     struct fake *fake = fake_of(virt);
-    lock(fake);
+    fake_lock(fake);
     struct trouble *trouble = need_trouble(fake, op);
     trouble->code = code;
     trouble->times = times;
     free(trouble->text);
     trouble->text = text_dup(text ? text : "scripted");
-    unlock(fake);
+    fake_unlock(fake);
 }
 
 void virt_fake_hang(struct virt *virt, const char *op, bool hang)
 {
     struct fake *fake = fake_of(virt);
-    lock(fake);
+    fake_lock(fake);
     need_trouble(fake, op)->hang = hang;
-    unlock(fake);
+    fake_unlock(fake);
 }
 
 char **virt_fake_calls(struct virt *virt)
 {
     struct fake *fake = fake_of(virt);
-    lock(fake);
+    fake_lock(fake);
     char **copy = NEW_ARRAY(char *, fake->calls.length + 1);
     for (size_t i = 0; i < fake->calls.length; i++)
         copy[i] = text_dup(fake->calls.items[i]);
-    unlock(fake);
+    fake_unlock(fake);
     return copy;
 }
 
@@ -868,10 +827,10 @@ unsigned virt_fake_count(struct virt *virt, const char *op)
     struct fake *fake = fake_of(virt);
     size_t length = strlen(op);
     unsigned count = 0;
-    lock(fake);
+    fake_lock(fake);
     for (size_t i = 0; i < fake->calls.length; i++)
         count += strncmp(fake->calls.items[i], op, length) == 0 &&
                  (fake->calls.items[i][length] == ' ' || !fake->calls.items[i][length]);
-    unlock(fake);
+    fake_unlock(fake);
     return count;
 }

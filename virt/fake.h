@@ -6,7 +6,12 @@
  * All functions may be called from any thread; events are told at once on the loop's thread, else
  * posted to it. `op` is a call's name: host_read host_facts describe state list migratable_xml metadata
  * migrate sample completed set_downtime set_bandwidth start_post_copy abort suspend resume destroy
- * destroy_incoming undefine.
+ * destroy_incoming undefine create define start shutdown reboot power_off save save_remove attach detach
+ * xml diagnostics copy_disk resources.
+ *
+ * Calls of a guest's life tell the events that libvirt would: DEFINED, STARTED, PAUSED (create); STARTED
+ * (start); STOPPED (shutdown, power_off, save). Attached devices stand in the domain's XML until they are
+ * detached; a copied disk is a file with the text "copy of <target>".
  */
 #pragma once
 
@@ -27,6 +32,12 @@ void virt_fake_set_state(struct virt *virt, const char *uuid, enum virt_state st
 /* An unfinished arrival: paused, never ran. virt_fake_set_state() ends that. */
 void virt_fake_set_incoming(struct virt *virt, const char *uuid);
 void virt_fake_set_metadata(struct virt *virt, const char *uuid, const char *text);
+/* It does as if it heard nothing: a shutdown has no effect, detach ends with ERR_TIMEOUT (at once). */
+void virt_fake_set_stubborn(struct virt *virt, const char *uuid, bool stubborn);
+/* True if it has a saved memory image (virt_guest_save()). */
+bool virt_fake_saved(struct virt *virt, const char *uuid);
+/* The domain's XML as it is now; the caller frees; NULL = no such domain. */
+char *virt_fake_xml(struct virt *virt, const char *uuid);
 enum virt_state virt_fake_state(struct virt *virt, const char *uuid);
 
 /* --- the host --- */
@@ -39,6 +50,9 @@ void virt_fake_set_facts(struct virt *virt,
                                       struct virt_host_facts *facts),
                          void *aux);
 void virt_fake_set_memory(struct virt *virt, int64_t total, int64_t available); /* bytes */
+/* Edits what virt_resources_read() gives: a host of 2 CPUs, 64 GiB of memory, 100 GB of disk. */
+void virt_fake_set_resources(struct virt *virt,
+                             void (*edit)(void *aux, struct virt_resources *resources), void *aux);
 
 /* --- a migration --- */
 

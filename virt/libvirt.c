@@ -11,7 +11,7 @@
 
 #define METADATA_NAMESPACE "https://computed.invalid/settings/1"
 
-static enum virt_state state_of(int libvirt_state)
+enum virt_state libvirt_state_of(int libvirt_state)
 {
     static const enum virt_state states[] = {
         [VIR_DOMAIN_NOSTATE] = VIRT_STATE_NONE,     [VIR_DOMAIN_RUNNING] = VIRT_STATE_RUNNING,
@@ -24,8 +24,8 @@ static enum virt_state state_of(int libvirt_state)
 }
 
 /* A missing domain is what was asked for, not an error. */
-static int begin_or_absent(struct libvirt_call *call, struct virt *virt, const char *uuid,
-                           bool *absent, struct err *e)
+int libvirt_begin_or_absent(struct libvirt_call *call, struct virt *virt, const char *uuid,
+                            bool *absent, struct err *e)
 {
     struct err local = ERR_INIT;
     *absent = false;
@@ -52,7 +52,7 @@ static int get_state(struct virt *virt, const char *uuid, enum virt_state *out, 
     LIBVIRT_CALL(call);
     bool absent;
     int state = VIR_DOMAIN_NOSTATE, reason = 0;
-    if (begin_or_absent(&call, virt, uuid, &absent, e) < 0)
+    if (libvirt_begin_or_absent(&call, virt, uuid, &absent, e) < 0)
         return -1;
     if (!absent && domain_state(&call, uuid, &state, &reason, e) < 0) {
         /* It may have gone between the two calls, as migrated domains do. */
@@ -61,12 +61,12 @@ static int get_state(struct virt *virt, const char *uuid, enum virt_state *out, 
         err_clear(e);
         absent = true;
     }
-    *out = absent ? VIRT_STATE_NONE : state_of(state);
+    *out = absent ? VIRT_STATE_NONE : libvirt_state_of(state);
     return 0;
 }
 
-static int get_xml(const struct libvirt_call *call, const char *uuid, unsigned flags, char **out,
-                   struct err *e)
+int libvirt_get_xml(const struct libvirt_call *call, const char *uuid, unsigned flags, char **out,
+                    struct err *e)
 {
     char *xml = virDomainGetXMLDesc(call->domain, flags);
     if (!xml)
@@ -84,9 +84,9 @@ static int describe(struct virt *virt, const char *uuid_or_name, struct virt_dom
     _cleanup_(str_freep) char *xml = NULL;
     if (libvirt_call_begin(&call, virt, uuid_or_name, true, e) < 0 ||
         domain_state(&call, uuid_or_name, &state, &reason, e) < 0 ||
-        get_xml(&call, uuid_or_name, 0, &xml, e) < 0)
+        libvirt_get_xml(&call, uuid_or_name, 0, &xml, e) < 0)
         return -1;
-    out->state = state_of(state);
+    out->state = libvirt_state_of(state);
     out->persistent = virDomainIsPersistent(call.domain) == 1;
     pthread_mutex_lock(&lv->lock);
     out->hypervisor_version = lv->hypervisor_version;
@@ -101,7 +101,7 @@ static int migratable_xml(struct virt *virt, const char *uuid, char **out, struc
     LIBVIRT_CALL(call);
     if (libvirt_call_begin(&call, virt, uuid, false, e) < 0)
         return -1;
-    return get_xml(&call, uuid, VIR_DOMAIN_XML_MIGRATABLE, out, e);
+    return libvirt_get_xml(&call, uuid, VIR_DOMAIN_XML_MIGRATABLE, out, e);
 }
 
 static int metadata(struct virt *virt, const char *uuid, char **out, struct err *e)
@@ -136,7 +136,7 @@ static struct virt_guest *short_form(virDomainPtr domain)
     struct virt_guest *guest = NEW(struct virt_guest);
     guest->uuid = text_dup(uuid);
     guest->name = text_dup(virDomainGetName(domain));
-    guest->state = state_of(info.state);
+    guest->state = libvirt_state_of(info.state);
     guest->memory_kib = (int64_t)info.maxMem;
     guest->vcpus = info.nrVirtCpu;
     guest->persistent = virDomainIsPersistent(domain) == 1;
@@ -193,7 +193,7 @@ static bool gone(void)
     return last && last->code == VIR_ERR_NO_DOMAIN;
 }
 
-static int power_off(const struct libvirt_call *call, const char *uuid, struct err *e)
+int libvirt_power_off_now(const struct libvirt_call *call, const char *uuid, struct err *e)
 {
     if (virDomainIsActive(call->domain) == 0 || virDomainDestroy(call->domain) == 0 || gone())
         return 0;
@@ -218,12 +218,12 @@ static int destroy(struct virt *virt, const char *uuid, struct err *e)
 {
     LIBVIRT_CALL(call);
     bool absent;
-    if (begin_or_absent(&call, virt, uuid, &absent, e) < 0)
+    if (libvirt_begin_or_absent(&call, virt, uuid, &absent, e) < 0)
         return -1;
     if (absent)
         return 0;
     bool persistent = virDomainIsPersistent(call.domain) == 1;
-    if (power_off(&call, uuid, e) < 0)
+    if (libvirt_power_off_now(&call, uuid, e) < 0)
         return -1;
     return persistent ? drop_definition(&call, uuid, e) : 0;
 }
@@ -244,7 +244,7 @@ static int destroy_incoming(struct virt *virt, const char *uuid, struct err *e)
     LIBVIRT_CALL(call);
     bool absent;
     int state, reason;
-    if (begin_or_absent(&call, virt, uuid, &absent, e) < 0)
+    if (libvirt_begin_or_absent(&call, virt, uuid, &absent, e) < 0)
         return -1;
     if (absent)
         return 0;
@@ -254,15 +254,15 @@ static int destroy_incoming(struct virt *virt, const char *uuid, struct err *e)
         return err_set(
             e, ERR_INSTANCE_STATE,
             "domain %s is %s on this host, so it is not removed as an unfinished arrival", uuid,
-            virt_state_name(state_of(state)));
-    return power_off(&call, uuid, e);
+            virt_state_name(libvirt_state_of(state)));
+    return libvirt_power_off_now(&call, uuid, e);
 }
 
 static int undefine(struct virt *virt, const char *uuid, struct err *e)
 {
     LIBVIRT_CALL(call);
     bool absent;
-    if (begin_or_absent(&call, virt, uuid, &absent, e) < 0)
+    if (libvirt_begin_or_absent(&call, virt, uuid, &absent, e) < 0)
         return -1;
     if (absent)
         return 0;
@@ -342,6 +342,19 @@ static const struct virt_provider provider = {
     .guest_destroy = destroy,
     .destroy_incoming = destroy_incoming,
     .undefine = undefine,
+    .create = libvirt_create,
+    .define = libvirt_define,
+    .start = libvirt_start,
+    .shutdown = libvirt_shutdown,
+    .reboot = libvirt_reboot,
+    .power_off = libvirt_power_off,
+    .save = libvirt_save,
+    .save_remove = libvirt_save_remove,
+    .attach = libvirt_attach,
+    .detach = libvirt_detach,
+    .xml = libvirt_xml,
+    .diagnostics = libvirt_diagnostics,
+    .copy_disk = libvirt_copy_disk,
     .status = libvirt_status,
 };
 

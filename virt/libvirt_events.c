@@ -77,6 +77,22 @@ static void on_job_completed(virConnectPtr connection _unused_, virDomainPtr dom
     virt_tell_job_completed(aux, uuid, &job, now);
 }
 
+static void on_device_removed(virConnectPtr connection _unused_, virDomainPtr domain,
+                              const char *alias, void *aux)
+{
+    char uuid[VIR_UUID_STRING_BUFLEN];
+    if (virDomainGetUUIDString(domain, uuid) == 0)
+        libvirt_device_removed(aux, uuid, alias, false);
+}
+
+static void on_device_refused(virConnectPtr connection _unused_, virDomainPtr domain,
+                              const char *alias, void *aux)
+{
+    char uuid[VIR_UUID_STRING_BUFLEN];
+    if (virDomainGetUUIDString(domain, uuid) == 0)
+        libvirt_device_removed(aux, uuid, alias, true);
+}
+
 static const struct {
     int id;
     virConnectDomainEventGenericCallback callback;
@@ -84,6 +100,8 @@ static const struct {
     {VIR_DOMAIN_EVENT_ID_LIFECYCLE, VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle)},
     {VIR_DOMAIN_EVENT_ID_MIGRATION_ITERATION, VIR_DOMAIN_EVENT_CALLBACK(on_iteration)},
     {VIR_DOMAIN_EVENT_ID_JOB_COMPLETED, VIR_DOMAIN_EVENT_CALLBACK(on_job_completed)},
+    {VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, VIR_DOMAIN_EVENT_CALLBACK(on_device_removed)},
+    {VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED, VIR_DOMAIN_EVENT_CALLBACK(on_device_refused)},
 };
 
 int libvirt_events_register(struct libvirt *lv, virConnectPtr connection, int ids[LIBVIRT_EVENTS],

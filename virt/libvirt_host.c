@@ -117,7 +117,7 @@ struct json_object *libvirt_status(struct virt *virt)
 
 /* --- capabilities, kept for as long as the connection lasts --- */
 
-static int host_capabilities(const struct libvirt_call *call, char **out, struct err *e)
+int libvirt_host_capabilities(const struct libvirt_call *call, char **out, struct err *e)
 {
     struct libvirt *lv = call->lv;
     pthread_mutex_lock(&lv->lock);
@@ -252,7 +252,7 @@ int libvirt_host_facts(struct virt *virt, const struct virt_guest *guest,
     out->skip_version = conf_bool(lv->conf, CONF_workarounds_skip_hypervisor_version_check_on_lm);
     pthread_mutex_unlock(&lv->lock);
     out->firmware_readable = guest->firmware && access(guest->firmware, R_OK) == 0;
-    if (host_capabilities(&call, &out->capabilities_xml, e) < 0 ||
+    if (libvirt_host_capabilities(&call, &out->capabilities_xml, e) < 0 ||
         domain_capabilities(&call, guest, out, e) < 0 || compare_cpu(&call, guest, out, e) < 0)
         return -1;
     return duplicates(&call, guest, out, e);

@@ -56,6 +56,14 @@ struct libvirt_running {
     struct libvirt_running *next;
 };
 
+/* A worker that waits for a guest to let a device go. */
+struct libvirt_detach {
+    const char *uuid, *alias;
+    bool removed, refused;
+    pthread_cond_t changed;
+    struct libvirt_detach *next;
+};
+
 struct libvirt_caps {
     char *key, *xml;
 };
@@ -74,6 +82,7 @@ struct libvirt {
     virConnectPtr idle[LIBVIRT_IDLE_MAX];
     unsigned idle_count;
     struct libvirt_running *running;
+    struct libvirt_detach *detaching;
     char *type, *hostname, *capabilities;
     int64_t hypervisor_version, libvirt_version;
     struct libvirt_caps caps[LIBVIRT_CAPS_MAX];
@@ -131,12 +140,50 @@ int libvirt_call_judge(const struct libvirt_call *call, struct err *e); /* -1 */
 
 /* --- libvirt_events.c --- */
 
-enum { LIBVIRT_EVENTS = 3 };
+enum { LIBVIRT_EVENTS = 5 };
 int libvirt_events_register(struct libvirt *lv, virConnectPtr connection, int ids[LIBVIRT_EVENTS],
                             struct err *e);
 void libvirt_events_deregister(virConnectPtr connection, const int ids[LIBVIRT_EVENTS]);
 /* True and *out when the event concerns us. Pure. */
 bool libvirt_event_map(int event, int detail, enum virt_event *out);
+
+/* --- libvirt.c --- */
+
+enum virt_state libvirt_state_of(int libvirt_state);
+/* libvirt_call_begin() where a missing domain is no error: *absent. */
+int libvirt_begin_or_absent(struct libvirt_call *call, struct virt *virt, const char *uuid,
+                            bool *absent, struct err *e);
+int libvirt_power_off_now(const struct libvirt_call *call, const char *uuid, struct err *e);
+int libvirt_get_xml(const struct libvirt_call *call, const char *uuid, unsigned flags, char **out,
+                    struct err *e);
+
+/* --- libvirt_life.c, libvirt_devices.c, libvirt_copy.c, libvirt_diagnostics.c --- */
+
+int libvirt_create(struct virt *virt, const char *xml, bool paused, struct err *e);
+int libvirt_define(struct virt *virt, const char *xml, struct err *e);
+int libvirt_start(struct virt *virt, const char *uuid, struct err *e);
+int libvirt_shutdown(struct virt *virt, const char *uuid, struct err *e);
+int libvirt_reboot(struct virt *virt, const char *uuid, struct err *e);
+int libvirt_power_off(struct virt *virt, const char *uuid, struct err *e);
+int libvirt_save(struct virt *virt, const char *uuid, struct err *e);
+int libvirt_save_remove(struct virt *virt, const char *uuid, struct err *e);
+int libvirt_xml(struct virt *virt, const char *uuid, char **out, struct err *e);
+int libvirt_attach(struct virt *virt, const char *uuid, const char *device_xml, struct err *e);
+int libvirt_detach(struct virt *virt, const char *uuid, const char *device_xml, int64_t timeout_us,
+                   struct err *e);
+/* News of a device that a guest let go, or would not; loop thread. */
+void libvirt_device_removed(struct libvirt *lv, const char *uuid, const char *alias, bool refused);
+int libvirt_copy_disk(struct virt *virt, const char *uuid, const char *target, const char *path,
+                      const char *format, struct err *e);
+int libvirt_diagnostics(struct virt *virt, const char *uuid, struct json_object **out,
+                        struct err *e);
+/* The counters of virDomainListGetStats() as Nova's diagnostics. Pure. */
+struct json_object *libvirt_diagnostics_map(const virTypedParameter *params, int count,
+                                            const struct virt_guest *guest);
+
+/* --- libvirt_resources.c --- */
+
+int libvirt_resources(struct virt *virt, struct virt_resources *out, struct err *e);
 
 /* --- libvirt_job.c --- */
 
@@ -170,5 +217,7 @@ struct json_object *libvirt_status(struct virt *virt);
 /* Facts of the host that just connected; capabilities of before are forgotten. */
 int libvirt_host_learn(struct libvirt *lv, virConnectPtr connection, struct err *e);
 void libvirt_host_forget(struct libvirt *lv);
+/* The host's capabilities, kept for as long as the connection lasts; the caller frees. */
+int libvirt_host_capabilities(const struct libvirt_call *call, char **out, struct err *e);
 /* MemTotal and MemAvailable in bytes. */
 int libvirt_host_memory(int64_t *total, int64_t *available, struct err *e);

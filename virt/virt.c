@@ -8,10 +8,9 @@
 #include <assert.h>
 
 #include "lib/fault.h"
-#include "lib/metrics.h"
 #include "lib/text.h"
 #include "virt/host_check.h"
-#include "virt/virt_provider.h"
+#include "virt/virt_call.h"
 
 const char *virt_event_name(enum virt_event event)
 {
@@ -101,44 +100,17 @@ void virt_tell_job_completed(struct virt *virt, const char *uuid, const struct v
         virt->callbacks.job_completed(virt->aux, uuid, job, at_us);
 }
 
-static int counted(int result)
-{
-    metric_inc(METRIC_VIRT_CALLS);
-    if (result < 0)
-        metric_inc(METRIC_VIRT_ERRORS);
-    return result;
-}
-
-/* A call that changes something: its effect is between the two fault points. */
-struct change {
-    const char *before, *after; /* fault points */
-};
-
-typedef int (*guest_fn)(struct virt *virt, const char *uuid, struct err *e);
-
-static int change_guest(struct virt *virt, guest_fn fn, struct change points, const char *uuid,
-                        struct err *e)
-{
-    assert(virt && uuid);
-    _cleanup_(virt_unrefp) struct virt *held = virt_ref(virt);
-    if (fault_point(points.before, e) < 0 || counted(fn(held, uuid, e)) < 0)
-        return -1;
-    return fault_point(points.after, e);
-}
-
 typedef int (*number_fn)(struct virt *virt, const char *uuid, int64_t value, struct err *e);
 
-static int change_number(struct virt *virt, number_fn fn, struct change points, const char *uuid,
-                         int64_t value, struct err *e)
+static int change_number(struct virt *virt, number_fn fn, struct virt_change points,
+                         const char *uuid, int64_t value, struct err *e)
 {
     assert(virt && uuid && value >= 0);
     _cleanup_(virt_unrefp) struct virt *held = virt_ref(virt);
-    if (fault_point(points.before, e) < 0 || counted(fn(held, uuid, value, e)) < 0)
+    if (fault_point(points.before, e) < 0 || virt_counted(fn(held, uuid, value, e)) < 0)
         return -1;
     return fault_point(points.after, e);
 }
-
-#define CHANGE(name) ((struct change){"virt." name ".before", "virt." name ".after"})
 
 void virt_host_free(struct virt_host *host)
 {
@@ -156,7 +128,7 @@ int virt_host_read(struct virt *virt, struct virt_host **out, struct err *e)
     _cleanup_(virt_unrefp) struct virt *held = virt_ref(virt);
     _cleanup_(virt_host_freep) struct virt_host *host = NEW(struct virt_host);
     if (fault_point("virt.host_read", e) < 0 ||
-        counted(virt->provider->host_read(held, host, e)) < 0)
+        virt_counted(virt->provider->host_read(held, host, e)) < 0)
         return -1;
     *out = STEAL(host);
     return 0;
@@ -169,7 +141,7 @@ int virt_guest_read(struct virt *virt, const char *uuid_or_name, struct virt_gue
     _cleanup_(virt_unrefp) struct virt *held = virt_ref(virt);
     struct virt_domain_facts facts = {0};
     if (fault_point("virt.guest_read", e) < 0 ||
-        counted(virt->provider->describe(held, uuid_or_name, &facts, e)) < 0)
+        virt_counted(virt->provider->describe(held, uuid_or_name, &facts, e)) < 0)
         return -1;
     _cleanup_(str_freep) char *xml = facts.xml;
     _cleanup_(virt_guest_freep) struct virt_guest *guest = NULL;
@@ -189,7 +161,7 @@ int virt_guest_state(struct virt *virt, const char *uuid, enum virt_state *out, 
     _cleanup_(virt_unrefp) struct virt *held = virt_ref(virt);
     if (fault_point("virt.guest_state", e) < 0)
         return -1;
-    return counted(virt->provider->state(held, uuid, out, e));
+    return virt_counted(virt->provider->state(held, uuid, out, e));
 }
 
 int virt_guest_list(struct virt *virt, struct virt_guest ***out, size_t *count, struct err *e)
@@ -198,7 +170,7 @@ int virt_guest_list(struct virt *virt, struct virt_guest ***out, size_t *count, 
     _cleanup_(virt_unrefp) struct virt *held = virt_ref(virt);
     if (fault_point("virt.guest_list", e) < 0)
         return -1;
-    return counted(virt->provider->list(held, out, count, e));
+    return virt_counted(virt->provider->list(held, out, count, e));
 }
 
 void virt_guest_list_free(struct virt_guest **list, size_t count)
@@ -214,7 +186,7 @@ int virt_guest_migratable_xml(struct virt *virt, const char *uuid, char **out, s
     _cleanup_(virt_unrefp) struct virt *held = virt_ref(virt);
     if (fault_point("virt.guest_xml", e) < 0)
         return -1;
-    return counted(virt->provider->migratable_xml(held, uuid, out, e));
+    return virt_counted(virt->provider->migratable_xml(held, uuid, out, e));
 }
 
 int virt_guest_metadata(struct virt *virt, const char *uuid, char **out, struct err *e)
@@ -223,7 +195,7 @@ int virt_guest_metadata(struct virt *virt, const char *uuid, char **out, struct 
     _cleanup_(virt_unrefp) struct virt *held = virt_ref(virt);
     if (fault_point("virt.guest_metadata", e) < 0)
         return -1;
-    return counted(virt->provider->metadata(held, uuid, out, e));
+    return virt_counted(virt->provider->metadata(held, uuid, out, e));
 }
 
 int virt_check_destination(struct virt *virt, const struct virt_guest *guest, char **warning,
@@ -234,7 +206,7 @@ int virt_check_destination(struct virt *virt, const struct virt_guest *guest, ch
     _cleanup_(virt_host_facts_clear) struct virt_host_facts facts = {0};
     *warning = NULL;
     if (fault_point("virt.check_destination", e) < 0 ||
-        counted(virt->provider->host_facts(held, guest, &facts, e)) < 0)
+        virt_counted(virt->provider->host_facts(held, guest, &facts, e)) < 0)
         return -1;
     return virt_host_check(guest, &facts, warning, e);
 }
@@ -247,7 +219,7 @@ int virt_migrate(struct virt *virt, const struct virt_migration *migration,
     _cleanup_(virt_unrefp) struct virt *held = virt_ref(virt);
     *outcome = VIRT_OUTCOME_FAILED;
     if (fault_point("virt.migrate.before", e) < 0 ||
-        counted(virt->provider->migrate(held, migration, outcome, e)) < 0)
+        virt_counted(virt->provider->migrate(held, migration, outcome, e)) < 0)
         return -1;
     if (fault_point("virt.migrate.after", e) < 0) {
         *outcome = VIRT_OUTCOME_UNKNOWN;
@@ -263,7 +235,7 @@ static int sample(struct virt *virt, const char *uuid, bool completed, struct vi
     _cleanup_(virt_unrefp) struct virt *held = virt_ref(virt);
     if (fault_point(completed ? "virt.completed" : "virt.sample", e) < 0)
         return -1;
-    return counted(virt->provider->sample(held, uuid, completed, out, e));
+    return virt_counted(virt->provider->sample(held, uuid, completed, out, e));
 }
 
 int virt_migration_sample(struct virt *virt, const char *uuid, struct virt_job *out, struct err *e)
@@ -280,50 +252,51 @@ int virt_migration_completed(struct virt *virt, const char *uuid, struct virt_jo
 int virt_migration_set_downtime(struct virt *virt, const char *uuid, int64_t downtime_ms,
                                 struct err *e)
 {
-    return change_number(virt, virt->provider->set_downtime, CHANGE("set_downtime"), uuid,
+    return change_number(virt, virt->provider->set_downtime, VIRT_CHANGE("set_downtime"), uuid,
                          downtime_ms, e);
 }
 
 int virt_migration_set_bandwidth(struct virt *virt, const char *uuid, int64_t mib, struct err *e)
 {
-    return change_number(virt, virt->provider->set_bandwidth, CHANGE("set_bandwidth"), uuid, mib,
-                         e);
+    return change_number(virt, virt->provider->set_bandwidth, VIRT_CHANGE("set_bandwidth"), uuid,
+                         mib, e);
 }
 
 int virt_migration_start_post_copy(struct virt *virt, const char *uuid, struct err *e)
 {
-    return change_guest(virt, virt->provider->start_post_copy, CHANGE("start_post_copy"), uuid, e);
+    return virt_change_guest(virt, virt->provider->start_post_copy, VIRT_CHANGE("start_post_copy"),
+                             uuid, e);
 }
 
 int virt_migration_abort(struct virt *virt, const char *uuid, struct err *e)
 {
-    return change_guest(virt, virt->provider->abort, CHANGE("abort"), uuid, e);
+    return virt_change_guest(virt, virt->provider->abort, VIRT_CHANGE("abort"), uuid, e);
 }
 
 int virt_guest_suspend(struct virt *virt, const char *uuid, struct err *e)
 {
-    return change_guest(virt, virt->provider->suspend, CHANGE("suspend"), uuid, e);
+    return virt_change_guest(virt, virt->provider->suspend, VIRT_CHANGE("suspend"), uuid, e);
 }
 
 int virt_guest_resume(struct virt *virt, const char *uuid, struct err *e)
 {
-    return change_guest(virt, virt->provider->resume, CHANGE("resume"), uuid, e);
+    return virt_change_guest(virt, virt->provider->resume, VIRT_CHANGE("resume"), uuid, e);
 }
 
 int virt_guest_destroy(struct virt *virt, const char *uuid, struct err *e)
 {
-    return change_guest(virt, virt->provider->guest_destroy, CHANGE("destroy"), uuid, e);
+    return virt_change_guest(virt, virt->provider->guest_destroy, VIRT_CHANGE("destroy"), uuid, e);
 }
 
 int virt_guest_destroy_incoming(struct virt *virt, const char *uuid, struct err *e)
 {
-    return change_guest(virt, virt->provider->destroy_incoming, CHANGE("destroy_incoming"), uuid,
-                        e);
+    return virt_change_guest(virt, virt->provider->destroy_incoming,
+                             VIRT_CHANGE("destroy_incoming"), uuid, e);
 }
 
 int virt_guest_undefine(struct virt *virt, const char *uuid, struct err *e)
 {
-    return change_guest(virt, virt->provider->undefine, CHANGE("undefine"), uuid, e);
+    return virt_change_guest(virt, virt->provider->undefine, VIRT_CHANGE("undefine"), uuid, e);
 }
 
 struct json_object *virt_status(const struct virt *virt)

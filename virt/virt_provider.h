@@ -80,6 +80,25 @@ struct virt_provider {
     int (*destroy_incoming)(struct virt *virt, const char *uuid, struct err *e);
     int (*undefine)(struct virt *virt, const char *uuid, struct err *e);
 
+    /* the life of a guest; xml and paths are the caller's */
+    int (*create)(struct virt *virt, const char *xml, bool paused, struct err *e);
+    int (*define)(struct virt *virt, const char *xml, struct err *e);
+    int (*start)(struct virt *virt, const char *uuid, struct err *e);
+    int (*shutdown)(struct virt *virt, const char *uuid, struct err *e);
+    int (*reboot)(struct virt *virt, const char *uuid, struct err *e);
+    int (*power_off)(struct virt *virt, const char *uuid, struct err *e);
+    int (*save)(struct virt *virt, const char *uuid, struct err *e);
+    int (*save_remove)(struct virt *virt, const char *uuid, struct err *e);
+    int (*attach)(struct virt *virt, const char *uuid, const char *device_xml, struct err *e);
+    int (*detach)(struct virt *virt, const char *uuid, const char *device_xml, int64_t timeout_us,
+                  struct err *e);
+    int (*xml)(struct virt *virt, const char *uuid, char **out, struct err *e);
+    int (*diagnostics)(struct virt *virt, const char *uuid, struct json_object **out,
+                       struct err *e);
+    int (*copy_disk)(struct virt *virt, const char *uuid, const char *target, const char *path,
+                     const char *format, struct err *e);
+    int (*resources)(struct virt *virt, struct virt_resources *out, struct err *e);
+
     struct json_object *(*status)(struct virt *virt);
 };
 
