@@ -489,6 +489,13 @@ REACH_ROWS(glance, "image")
 OPT(glance, api_servers, LIST, "",
     .help = "URLs of the service, tried in turn, instead of the catalogue's.",
     .nova = "same", .since = "0.2")
+OPT(glance, num_retries, INT, "3", .min = 0, .max = 100,
+    .help = "How many times the transfer of an image that broke is begun anew.",
+    .nova = "same", .since = "0.2")
+OPT(glance, verify_glance_signatures, BOOL, "false",
+    .help = "Refuse images: their signatures cannot be checked by this agent.",
+    .more = "Digests (os_hash_value, checksum) are always checked.",
+    .nova = "differs: nova-compute checks the signature with the help of Barbican", .since = "0.2")
 
 GROUP(service_user, "The account that vouches for requests in the name of a user.")
 
@@ -500,7 +507,7 @@ OPT(service_user, send_service_user_token, BOOL, "false",
 GROUP(neutron, "The network service.")
 
 OPT(neutron, ovs_bridge, STRING, "br-int",
-    .flags = CONF_IDLE, .help = "Open vSwitch integration bridge, where a port does not name its own.",
+    .help = "Open vSwitch integration bridge, where a port does not name its own.",
     .nova = "same", .since = "0.1")
 
 AUTH_ROWS(neutron)
