@@ -3,7 +3,7 @@
  * HTTP by libcurl on the loop: curl's multi interface, its sockets and timers watched by the loop, so that
  * connections stay warm and nothing blocks. Users are the control plane's files; others see cloud/cloud.h.
  * http and https only, no redirects, no proxies (the services of a cloud are reached directly), bounded
- * bodies. Loop thread only.
+ * bodies. SIGPIPE must be ignored (OpenSSL writes to sockets that are closed). Loop thread only.
  */
 #pragma once
 

@@ -66,7 +66,7 @@ struct service_call {
     struct loop_timer *timer;
     char *sent_token;
     bool as_user, refused; /* 401 came */
-    unsigned attempts;
+    unsigned attempts, pauses;
     int64_t connect_left, status_left; /* repetitions; negative: any number */
 };
 
@@ -211,8 +211,8 @@ static int64_t pause_us(const struct service_call *call, const struct http_reply
     const char *after = reply ? reply->header(reply, "Retry-After") : NULL;
     uint32_t random = 0;
 
-    if (call->attempts < 8 && (PAUSE_FIRST_US << (call->attempts - 1)) < PAUSE_MAX_US)
-        pause = PAUSE_FIRST_US << (call->attempts - 1);
+    if (call->pauses < 8 && (PAUSE_FIRST_US << call->pauses) < PAUSE_MAX_US)
+        pause = PAUSE_FIRST_US << call->pauses;
     if (getrandom(&random, sizeof(random), 0) != sizeof(random))
         random = 0;
     pause = pause / 2 + (int64_t)(random % (uint32_t)pause);
@@ -232,6 +232,7 @@ static bool again_later(struct service_call *call, const struct http_reply *repl
         return false;
     if (*repetitions > 0)
         --*repetitions;
+    call->pauses++;
     loop_timer_arm(call->timer, pause);
     return true;
 }
