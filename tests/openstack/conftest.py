@@ -15,7 +15,7 @@ import pytest
 HERE = os.path.dirname(os.path.abspath(__file__))
 for folder in (os.path.join(HERE, '..', 'lab'), HERE):
     sys.path.insert(0, os.path.abspath(folder))
-from bed import Bed  # noqa: E402
+from bed import BUILD, Bed  # noqa: E402
 from namespaces import LabError, wait_until  # noqa: E402
 from servers import leaks, scrub  # noqa: E402
 
@@ -31,6 +31,9 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    report = os.path.join(BUILD, 'artifacts', 'openstack-failures.txt')
+    if os.path.exists(report):
+        os.unlink(report)
     config.addinivalue_line('markers', 'long: only with --all')
     config.addinivalue_line('markers', 'computed: promises that nova-compute does not make; left out with --compute nova')
 
@@ -106,6 +109,10 @@ def pytest_runtest_makereport(item, call):
     fleet = getattr(item, 'fleet', None)
     if report.failed and fleet:
         report.sections.append(('logs of the bed', log_ends(fleet.bed, item.log_sizes)))
+    if report.failed:  # at once, for who waits for the end of a long run
+        os.makedirs(os.path.join(BUILD, 'artifacts'), exist_ok=True)
+        with open(os.path.join(BUILD, 'artifacts', 'openstack-failures.txt'), 'a') as f:
+            f.write(f'===== {item.nodeid} ({report.when})\n{report.longreprtext}\n' + '\n'.join(t for _, t in report.sections) + '\n')
 
 
 @pytest.fixture
@@ -117,7 +124,10 @@ def bare_fleet(whole_bed, request):
     bed, left = whole_bed, []
     for host in bed.hosts:
         if not bed.hosts[host].agent:
-            fleet.agent(host)
+            fleet.agent(host, wait=False)
+    for host, service in bed.cloud.services().items():
+        if service['forced_down'] or service['status'] != 'enabled':
+            bed.cloud.set_service(host, forced_down=False, status='enabled')
     for s in bed.cloud.servers():
         try:
             bed.cloud.delete_server(s['id'])

@@ -200,9 +200,11 @@ def test_guests_of_a_dead_host_are_evacuated(fleet, server):
         server.wait('ACTIVE')
         server.seen_ms = 0
         assert server.api_host == 'hostb' and server.answers() and server.where() == ['hostb']
-    finally:
+    finally:  # Nova takes a host back once its agent has done away with what was evacuated
+        fleet.agent('hosta', again=True, wait=False)
+        wait_until(60, 'completed evacuation', lambda: all(m['status'] == 'completed' for m in fleet.cloud.migrations(server.uuid)), 0.5)
         fleet.cloud.set_service('hosta', forced_down=False)
-        fleet.agent('hosta')
+    wait_until(60, 'hosta up', lambda: fleet.cloud.services()['hosta']['state'] == 'up', 0.5)
     wait_until(60, 'hosta without the evacuated guest', lambda: not host_things(bed, 'hosta'), 0.5)
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """nova-compute and computed in one cloud: migrations between them, take-over of a host and back."""
+import os
 import time
 
 import pytest
@@ -9,7 +10,7 @@ from servers import Server
 from test_migrations import measured, settled
 
 pytestmark = pytest.mark.computed
-ROUNDS = 10
+ROUNDS = int(os.environ.get('COMPUTED_ROUNDS', 20)) // 2
 
 
 @pytest.mark.parametrize('first', ['nova', 'computed'])
