@@ -92,6 +92,26 @@ OPT(DEFAULT, report_interval, INT, "10", .min = 1, .max = 3600, .unit = "s",
 OPT(DEFAULT, preallocate_images, ENUM, "none", .words = "none|space",
     .help = "Whether disks that are made on this host get their space at once.",
     .nova = "same", .since = "0.1")
+OPT(DEFAULT, force_raw_images, BOOL, "true",
+    .help = "Convert images to raw in the image cache.",
+    .nova = "same", .since = "0.1")
+OPT(DEFAULT, use_cow_images, BOOL, "true",
+    .help = "With images_type default: disks are overlays on the cached image, not copies of it.",
+    .nova = "same", .since = "0.1")
+OPT(DEFAULT, default_ephemeral_format, STRING, NULL,
+    .help = "File system of ephemeral disks: ext2, ext3, ext4, xfs or vfat.",
+    .more = "Unset means ext4 for an instance whose os_type is linux, and vfat for others; NTFS is not made.",
+    .nova = "same", .since = "0.1")
+OPT(DEFAULT, config_drive_format, ENUM, "iso9660", .words = "iso9660|vfat",
+    .help = "File system of config drives.",
+    .more = "vfat needs the program mcopy (package mtools).",
+    .nova = "same", .since = "0.1")
+OPT(DEFAULT, force_config_drive, BOOL, "false",
+    .help = "Every new instance gets a config drive.",
+    .nova = "same", .since = "0.1")
+OPT(DEFAULT, mkisofs_cmd, STRING, "genisoimage",
+    .help = "Program that makes config drives of format iso9660.",
+    .nova = "same", .since = "0.1")
 OPT(DEFAULT, debug, BOOL, "false", .flags = CONF_RELOAD,
     .help = "Log at debug level.",
     .nova = "same", .since = "0.1")
@@ -228,6 +248,12 @@ OPT(libvirt, connection_uri, STRING, "",
 OPT(libvirt, images_type, ENUM, "default", .words = "raw|flat|qcow2|lvm|rbd|ploop|default",
     .help = "How disks of instances are stored.",
     .nova = "same", .since = "0.1")
+OPT(libvirt, snapshot_compression, BOOL, "false", .flags = CONF_RELOAD,
+    .help = "Compress snapshots of format qcow2.",
+    .nova = "same", .since = "0.1")
+OPT(libvirt, snapshot_image_format, ENUM, "", .words = "|raw|qcow2|vmdk|vdi", .flags = CONF_RELOAD,
+    .help = "Format of snapshots; empty means that of the instance's disk.",
+    .nova = "same", .since = "0.1")
 OPT(libvirt, live_migration_uri, STRING, NULL, .flags = CONF_DEPRECATED,
     .help = "Destination's libvirt URI with %s for its host; live_migration_scheme is better.",
     .nova = "same", .since = "0.1")
@@ -319,6 +345,40 @@ OPT(libvirt, live_migration_keepalive_interval, INT, "5", .min = 0, .max = 3600,
 OPT(libvirt, live_migration_keepalive_count, INT, "3", .min = 1, .max = 1000,
     .help = "How many such questions may stay without an answer before the connection is given up.",
     .nova = "none", .since = "0.1")
+
+GROUP(image_cache, "The cache of images, one file each below instances_path.")
+
+OPT(image_cache, subdirectory_name, STRING, "_base", .alias = "DEFAULT.image_cache_subdirectory_name",
+    .help = "Directory of the cache, a name below instances_path.",
+    .nova = "same", .since = "0.1")
+OPT(image_cache, remove_unused_base_images, BOOL, "true", .flags = CONF_RELOAD, .alias = "DEFAULT.remove_unused_base_images",
+    .help = "Remove images that no instance of this host uses.",
+    .nova = "same", .since = "0.1")
+OPT(image_cache, remove_unused_original_minimum_age_seconds, INT, "86400", .min = 0, .max = CONF_NO_MAX, .unit = "s", .flags = CONF_RELOAD,
+    .alias = "DEFAULT.remove_unused_original_minimum_age_seconds",
+    .help = "Unused images younger than this stay.",
+    .nova = "same", .since = "0.1")
+OPT(image_cache, remove_unused_resized_minimum_age_seconds, INT, "3600", .min = 0, .max = CONF_NO_MAX, .unit = "s", .flags = CONF_RELOAD,
+    .alias = "libvirt.remove_unused_resized_minimum_age_seconds",
+    .help = "Unused resized images, as old releases of Nova made them, younger than this stay.",
+    .nova = "same", .since = "0.1")
+
+GROUP(api, "What instances are told about themselves (the metadata in config drives).")
+
+OPT(api, dhcp_domain, STRING, "novalocal", .alias = "DEFAULT.dhcp_domain", .flags = CONF_RELOAD,
+    .help = "Domain behind an instance's host name; empty means none.",
+    .nova = "same", .since = "0.1")
+OPT(api, vendordata_providers, LIST, "StaticJSON", .alias = "DEFAULT.vendordata_providers", .flags = CONF_RELOAD,
+    .help = "Where vendor data comes from; StaticJSON alone is served.",
+    .nova = "differs: DynamicJSON is left out", .since = "0.1")
+OPT(api, vendordata_jsonfile_path, STRING, NULL, .alias = "DEFAULT.vendordata_jsonfile_path", .flags = CONF_RELOAD,
+    .help = "File with JSON that becomes vendor_data.json of config drives.",
+    .nova = "same", .since = "0.1")
+OPT(api, config_drive_skip_versions, STRING,
+    "1.0 2007-01-19 2007-03-01 2007-08-29 2007-10-10 2007-12-15 2008-02-01 2008-09-01",
+    .alias = "DEFAULT.config_drive_skip_versions", .flags = CONF_RELOAD,
+    .help = "EC2 versions that config drives leave out, divided by blanks.",
+    .nova = "same", .since = "0.1")
 
 GROUP(compute, "Behaviour of the compute service.")
 

@@ -24,7 +24,13 @@ static const struct process_limits qemu_img_limits = {
     .address_space = UINT64_C(2) << 30,
 };
 
-enum { QCOW2_HEADER_SIZE = 104 };
+/* Work that grows with the image. */
+static const struct process_limits convert_limits = {
+    .timeout_us = 7200 * USEC_PER_SEC,
+    .address_space = UINT64_C(4) << 30,
+};
+
+enum { QCOW2_HEADER_SIZE = 104, QCOW2_BACKING_NAME_MAX = 1023 };
 
 void image_info_clear(struct image_info *info)
 {
@@ -89,6 +95,32 @@ int image_read_header(int fd, const char *path, struct image_header *out, struct
         .has_backing = big64(header + 8) != 0,
         .has_data_file = (incompatible & 4) != 0,
     };
+    return 0;
+}
+
+int image_read_backing_name(int fd, const char *path, char **name, struct err *e)
+{
+    unsigned char fields[12] = {0};
+    char text[QCOW2_BACKING_NAME_MAX + 1] = {0};
+    struct image_header header;
+    uint32_t length = 0;
+    uint64_t offset = 0;
+
+    if (image_read_header(fd, path, &header, e) < 0)
+        return -1;
+    if (!header.has_backing) {
+        *name = NULL;
+        return 0;
+    }
+    if (pread(fd, fields, sizeof(fields), 8) == (ssize_t)sizeof(fields)) {
+        offset = big64(fields);
+        length = big32(fields + 8);
+    }
+    if (length == 0 || length > QCOW2_BACKING_NAME_MAX || offset > INT32_MAX ||
+        pread(fd, text, length, (off_t)offset) != (ssize_t)length)
+        return err_set(e, ERR_DISK, "%s has a qcow2 header whose backing file cannot be read",
+                       path);
+    *name = text_dup(text);
     return 0;
 }
 
@@ -270,4 +302,47 @@ int image_create(int fd, const struct image_spec *spec, struct err *e)
     if (errno == ENOSPC || errno == EDQUOT)
         return image_no_space(fd, spec->path, spec->virtual_size, e);
     return err_set_errno(e, ERR_DISK, errno, "%s cannot be flushed", spec->path);
+}
+
+/* --- copying ---------------------------------------------------------------------------------- */
+
+static int flush(const char *path, struct err *e)
+{
+    _cleanup_(fd_closep) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+
+    if (fd < 0 || fsync(fd) < 0)
+        return err_set_errno(e, ERR_DISK, errno, "%s cannot be flushed", path);
+    return 0;
+}
+
+static int convert_failed(const struct image_conversion *c, struct err *e)
+{
+    _cleanup_(fd_closep) int fd = open(c->target, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    struct stat st = {0};
+
+    if (e && strstr(e->text, "No space left") && fd >= 0) {
+        (void)fstat(fd, &st);
+        return image_no_space(fd, c->target, st.st_size, e);
+    }
+    return err_prefix(e, "qemu-img convert of %s: ", c->source);
+}
+
+int image_convert(const struct image_conversion *c, struct err *e)
+{
+    const char *argv[14] = {"qemu-img", "convert", "-q", "-U", "-t", "writeback"};
+    size_t n = 6;
+
+    if (image_check_format(c->source_format, c->source, e) < 0)
+        return -1;
+    argv[n++] = "-f";
+    argv[n++] = c->source_format;
+    argv[n++] = "-O";
+    argv[n++] = c->target_format;
+    if (c->compress && strcmp(c->target_format, "qcow2") == 0)
+        argv[n++] = "-c";
+    argv[n++] = c->source;
+    argv[n++] = c->target;
+    if (process_run(argv, &convert_limits, NULL, e) < 0)
+        return convert_failed(c, e);
+    return flush(c->target, e);
 }

@@ -32,6 +32,9 @@ struct image_header {
 /* qcow2 versions 2 and 3 (QEMU docs/interop/qcow2.txt). ERR_DISK if it is none. */
 int image_read_header(int fd, const char *path, struct image_header *out, struct err *e);
 
+/* The name of the backing file as the header has it, not resolved; *name is NULL if there is none. */
+int image_read_backing_name(int fd, const char *path, char **name, struct err *e);
+
 /* By `qemu-img info -U -f <format>` with limits on time, CPU, memory and output for qcow2, by the
  * file system for raw files and block devices. */
 int image_read(const char *path, const char *format, struct image_info *out, struct err *e);
@@ -48,6 +51,16 @@ struct image_spec {
  * bytes needed and bytes free.
  */
 int image_create(int fd, const struct image_spec *spec, struct err *e);
+
+struct image_conversion {
+    const char *source,
+        *source_format; /* "raw", "qcow2"; its backing chain must have been checked */
+    const char *target, *target_format; /* "raw", "qcow2", "vmdk", "vdi" */
+    bool compress;
+};
+/* A flat copy by qemu-img convert, flushed; `target` may exist and is then overwritten. ERR_NO_SPACE. Takes
+ * as long as it takes, two hours at most. */
+int image_convert(const struct image_conversion *conversion, struct err *e);
 
 /* Bytes by which a sparse image of this length may still grow; 0 for what cannot be read. */
 int64_t image_growth(int fd, const char *format);

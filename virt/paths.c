@@ -40,13 +40,20 @@ int paths_check_probe(const char *name, struct err *e)
 
 int paths_check_directory(const char *name, struct err *e)
 {
-    if (text_equal(name, PATHS_BASE))
+    if (text_equal(name, PATHS_BASE) || text_equal(name, PATHS_SNAPSHOTS))
         return 0;
     if (text_check_uuid(name, "instance", e) < 0)
         return -1;
     if (strpbrk(name, "ABCDEF"))
         return err_set(e, ERR_INVALID, "instance \"%s\" is not a UUID in lower case", name);
     return 0;
+}
+
+/* The image cache has the name that the administrator gave it, which paths_open_directory() checks. */
+static const char *name_on_disk(const struct conf *conf, const char *directory)
+{
+    return text_equal(directory, PATHS_BASE) ? conf_string(conf, CONF_image_cache_subdirectory_name)
+                                             : directory;
 }
 
 char *paths_text(const struct conf *conf, const char *directory, const char *name)
@@ -56,6 +63,7 @@ char *paths_text(const struct conf *conf, const char *directory, const char *nam
 
     while (length > 1 && root[length - 1] == '/')
         length--;
+    directory = name_on_disk(conf, directory);
     if (!name)
         return text_format("%.*s/%s", (int)length, root, directory);
     return text_format("%.*s/%s/%s", (int)length, root, directory, name);
@@ -167,17 +175,22 @@ int paths_open_root(const struct conf *conf, int *fd, struct err *e)
 int paths_open_directory(const struct conf *conf, const char *name, bool create, int *fd,
                          struct err *e)
 {
+    bool base = text_equal(name, PATHS_BASE);
     _cleanup_(fd_closep) int root = -1;
     int result = -1;
 
-    if (paths_check_directory(name, e) < 0 || paths_open_root(conf, &root, e) < 0)
+    if (paths_check_directory(name, e) < 0)
+        return -1;
+    name = name_on_disk(conf, name);
+    if ((base && paths_check_file(name, "image_cache.subdirectory_name", e) < 0) ||
+        paths_open_root(conf, &root, e) < 0)
         return -1;
     if (create && mkdirat(root, name, 0755) < 0 && errno != EEXIST)
         return err_set_errno(e, ERR_SYSTEM, errno, "directory %s cannot be made below %s", name,
                              conf_string(conf, CONF_DEFAULT_instances_path));
     /* The image cache has a name of ours and may be a file system of its own. */
-    result = strcmp(name, PATHS_BASE) == 0 ? openat(root, PATHS_BASE, DIRECTORY_FLAGS)
-                                           : paths_open_beneath(root, name, DIRECTORY_FLAGS, 0);
+    result = base ? openat(root, name, DIRECTORY_FLAGS)
+                  : paths_open_beneath(root, name, DIRECTORY_FLAGS, 0);
     if (result < 0)
         return err_set_errno(e, ERR_SYSTEM, errno, "directory %s below %s cannot be opened", name,
                              conf_string(conf, CONF_DEFAULT_instances_path));
@@ -301,6 +314,13 @@ int paths_remove_tree(const struct conf *conf, const char *name, struct err *e)
     if (unlinkat(root, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
         return err_set_errno(e, ERR_SYSTEM, errno, "directory %s/%s cannot be removed", path, name);
     return paths_sync(root, path, e);
+}
+
+int paths_remove_below(int directory_fd, const char *name, struct err *e)
+{
+    if (paths_check_file(name, "file", e) < 0)
+        return -1;
+    return remove_entry(directory_fd, name, 1, e);
 }
 
 int paths_remove_file(const struct conf *conf, const char *directory, const char *name,

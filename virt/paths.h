@@ -7,7 +7,8 @@
  * no openat2 the same is done component by component with O_NOFOLLOW.
  *
  *     instances_path/                 paths_open_root()
- *       _base/<image>                 PATHS_BASE
+ *       _base/<image>                 PATHS_BASE, whatever [image_cache] subdirectory_name calls it
+ *       snapshots/<name>              PATHS_SNAPSHOTS
  *       <instance uuid>/<file>        the uuid
  *       tmp<name>                     probe files of shared storage
  *
@@ -22,13 +23,14 @@
 #include "conf/conf.h"
 #include "lib/err.h"
 
-#define PATHS_BASE   "_base"
-#define PATHS_MARKER ".computed-migration"
+#define PATHS_BASE      "_base"
+#define PATHS_SNAPSHOTS "snapshots"
+#define PATHS_MARKER    ".computed-migration"
 
 /* Name checks; ERR_INVALID names `what`. */
 int paths_check_file(const char *name, const char *what, struct err *e);
 int paths_check_probe(const char *name, struct err *e); /* tmp + 1 to 60 of [A-Za-z0-9_] */
-/* The name of a directory below instances_path: a UUID in lower case, or PATHS_BASE. */
+/* The name of a directory below instances_path: a UUID in lower case, PATHS_BASE or PATHS_SNAPSHOTS. */
 int paths_check_directory(const char *name, struct err *e);
 
 /* instances_path itself, which the administrator may have made a symlink. */
@@ -71,6 +73,8 @@ int paths_sync(int directory_fd, const char *directory, struct err *e);
  * symlink, never leaves the file system, at most 16 levels deep. What is not there is success.
  */
 int paths_remove_tree(const struct conf *conf, const char *name, struct err *e);
+/* The same for one directory (or file) of an open directory. */
+int paths_remove_below(int directory_fd, const char *name, struct err *e);
 /* Removes one file of a directory below instances_path; what is not there is success. */
 int paths_remove_file(const struct conf *conf, const char *directory, const char *name,
                       struct err *e);

@@ -13,10 +13,9 @@
 
 #include "lib/json.h"
 #include "lib/text.h"
+#include "virt/disk_info.h"
 #include "virt/image.h"
 #include "virt/paths.h"
-
-enum { DISK_INFO_SIZE_MAX = 256 * 1024 };
 
 static bool is_local(const struct virt_disk *disk)
 {
@@ -190,29 +189,9 @@ int64_t virt_storage_need(const struct virt_guest *guest, bool disk_over_commit)
 
 /* --- the host's room -------------------------------------------------------------------------- */
 
-static struct json_object *read_disk_info(int directory_fd)
-{
-    _cleanup_(str_freep) char *text = mem_new(DISK_INFO_SIZE_MAX);
-    _cleanup_(fd_closep) int fd = -1;
-    struct json_object *o = NULL;
-    ssize_t length = 0;
-
-    if (paths_open_file(directory_fd, "instance", "disk.info", O_RDONLY, 0, &fd, NULL) < 0)
-        return NULL;
-    length = pread(fd, text, DISK_INFO_SIZE_MAX, 0);
-    if (length <= 0 || length == DISK_INFO_SIZE_MAX ||
-        json_parse(text, (size_t)length, &o, NULL) < 0)
-        return NULL;
-    if (!json_object_is_type(o, json_type_object)) {
-        json_object_put(o);
-        return NULL;
-    }
-    return o;
-}
-
 static int64_t growth_of_instance(int directory_fd)
 {
-    _cleanup_(json_putp) struct json_object *info = read_disk_info(directory_fd);
+    _cleanup_(json_putp) struct json_object *info = disk_info_read(directory_fd);
     int64_t sum = 0;
 
     if (!info)

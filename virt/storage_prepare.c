@@ -16,6 +16,7 @@
 #include "lib/fault.h"
 #include "lib/json.h"
 #include "lib/text.h"
+#include "virt/disk_info.h"
 #include "virt/image.h"
 #include "virt/marker.h"
 #include "virt/paths.h"
@@ -161,9 +162,6 @@ static int open_new(const struct prepare *p, const char *name, int *fd, struct e
 static int write_disk_info(const struct prepare *p, struct err *e)
 {
     _cleanup_(json_putp) struct json_object *o = json_object_new_object();
-    _cleanup_(str_freep) char *text = NULL;
-    _cleanup_(fd_closep) int fd = -1;
-    size_t length = 0;
 
     for (size_t i = 0; i < p->disks->count; i++) {
         const struct storage_disk *d = &p->disks->items[i];
@@ -172,14 +170,7 @@ static int write_disk_info(const struct prepare *p, struct err *e)
         if (!d->read_only || d->root)
             json_add_string(o, path, d->format);
     }
-    text = json_text(o);
-    length = strlen(text);
-    if (open_new(p, "disk.info", &fd, e) < 0)
-        return -1;
-    if (write(fd, text, length) != (ssize_t)length || fsync(fd) < 0)
-        return err_set_errno(e, errno == ENOSPC ? ERR_NO_SPACE : ERR_SYSTEM, errno,
-                             "disk.info of instance %s cannot be written", p->plan->instance_uuid);
-    return 0;
+    return disk_info_write(p->directory_fd, p->plan->instance_uuid, o, e);
 }
 
 static int make_console(const struct prepare *p, struct err *e)

@@ -205,7 +205,7 @@ UNIT_TEST(overlay,
     _cleanup_(str_freep) char *base = in(here, "_base/a892a471");
     _cleanup_(str_freep) char *source_base = in(source, "_base/a892a471");
     _cleanup_(str_freep) char *text = NULL;
-    _cleanup_(str_freep) char *expected = text_format("{\"%s\":\"qcow2\"}", path);
+    _cleanup_(str_freep) char *expected = text_format("{\"%s\":\"qcow2\"}\n", path);
 
     make_file(source, "_base/a892a471", "base image");
     if (!UNIT_EQ(prepare_one(disk("disk", "qcow2", 64 * MIB, "a892a471"), &copies), 0))
