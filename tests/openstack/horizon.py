@@ -24,8 +24,9 @@ def start(bed):
     box = bed.control
     if not os.path.exists(box.path(STATE)):
         shutil.copytree(STATE, box.path(STATE), symlinks=True)
-    if not os.path.isdir(box.path('/etc/openstack-dashboard')):  # installed after the bed came up
-        shutil.copytree('/etc/openstack-dashboard', box.path('/etc/openstack-dashboard'), symlinks=True)
+    for d in ('/etc/openstack-dashboard', '/etc/chromium.d', '/etc/chromium', '/etc/fonts'):
+        if os.path.isdir(d) and not os.path.isdir(box.path(d)):  # installed after the bed came up
+            shutil.copytree(d, box.path(d), symlinks=True)
     with open(box.path(SETTINGS), 'w') as f:
         f.write(f"""ALLOWED_HOSTS = ['*']
 OPENSTACK_HOST = '{CONTROL}'
