@@ -41,6 +41,7 @@ struct agent {
         *undo_conf; /* what the undo rows use: the snapshot of the start, whatever is reloaded */
     const struct undo_handler *undo_handlers; /* rows of virt and net, ended by name NULL; owned */
     struct migration *migrations;             /* list, newest first */
+    struct json_object *unfinished_builds;    /* records of the journal still to be taken back */
     struct operation *operations;             /* in order of arrival */
     unsigned running_out;                     /* source migrations that hold a place */
     int64_t started_us;

@@ -24,3 +24,7 @@ extern const struct operation_kind instance_terminate_kind;
  * made was taken back with the journal, agent/recovery.c) ends in ERROR. `instance` is borrowed.
  */
 bool instance_recover(struct agent *agent, const struct instance *instance);
+
+/* What unfinished builds had made on this host is taken back: records of the journal, at the agent's start
+ * (agent/recovery.c); tried again when libvirt comes, with NULL. */
+void instance_builds_take_back(struct agent *agent, struct json_object *records);

@@ -48,6 +48,7 @@ struct json_object *instance_spec_network_info(const struct instance_spec *spec)
 const char *instance_spec_name(const struct instance_spec *spec);        /* "instance-0000002a" */
 const char *instance_spec_root_device(const struct instance_spec *spec); /* "/dev/vda" */
 const char *instance_spec_disk_bus(const struct instance_spec *spec);    /* "virtio" */
+const char *instance_spec_disk_format(const struct instance_spec *spec); /* of the image; NULL */
 const char *instance_spec_disk_prefix(const struct instance_spec *spec); /* "vd" */
 /*
  * What configuration decided and image and flavor left open, as image_* of system_metadata
@@ -56,6 +57,10 @@ const char *instance_spec_disk_prefix(const struct instance_spec *spec); /* "vd"
  */
 struct json_object *instance_spec_defaults(const struct instance_spec *spec,
                                            const struct instance *instance);
+
+/* XML of one interface of the spec, for attach and detach; the caller frees. */
+int instance_spec_interface_xml(const struct instance_spec *spec, size_t index, char **xml,
+                                struct err *e);
 
 /*
  * BLOCKS shortly (TCP ports for serial consoles are looked for). The domain's XML with these disks; the

@@ -54,7 +54,7 @@ void journal_free(struct journal *journal)
 
 static int record_name(char out[NAME_SIZE], const char *uuid, const char *role, struct err *e)
 {
-    if (text_check_uuid(uuid, "migration uuid", e) < 0)
+    if (text_check_uuid(uuid, "uuid of a record", e) < 0)
         return -1;
     snprintf(out, NAME_SIZE, "%s.%s.json", uuid, role);
     return 0;
@@ -143,7 +143,8 @@ static bool split_name(const char *name, char uuid[37], char role[16])
     snprintf(uuid, 37, "%.36s", name);
     snprintf(role, 16, "%.*s", (int)(length - 37 - 5), name + 37);
     return text_check_uuid(uuid, "uuid", NULL) == 0 &&
-           (text_equal(role, "source") || text_equal(role, "destination"));
+           (text_equal(role, "source") || text_equal(role, "destination") ||
+            text_equal(role, "build"));
 }
 
 static int read_record(const struct journal *journal, const char *name, struct json_object **out,

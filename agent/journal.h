@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The journal: one small file per migration and role, written before each external effect by write,
- * fsync, rename, fsync of the directory (reliability.md 3.2). What is in it is enough to take back or to
- * finish what was begun after a crash.
+ * The journal: one small file per migration and role, and per instance that is built, written before each
+ * external effect by write, fsync, rename, fsync of the directory (reliability.md 3.2). What is in it is
+ * enough to take back or to finish what was begun after a crash.
  *
  * Everything BLOCKS: call it on a worker; writers of one record are one job at a time.
  */
@@ -19,7 +19,8 @@ struct journal;
 int journal_open(struct journal **out, const char *directory, struct err *e);
 void journal_free(struct journal *journal);
 
-/* Writes the record of <uuid>.<role> ("source", "destination"). `record` is borrowed. */
+/* Writes the record of <uuid>.<role>: "source" or "destination" of a migration, "build" of an instance.
+ * `record` is borrowed. */
 int journal_write(struct journal *journal, const char *uuid, const char *role,
                   struct json_object *record, struct err *e);
 /* Removes it; missing is success. */

@@ -247,6 +247,9 @@ void port_list_clear(struct port_list *list);
 int ports_of_destination(const struct instance *instance, const struct migrate_data *data,
                          struct port_list *out, struct err *e);
 int ports_of_instance(const struct instance *instance, struct port_list *out, struct err *e);
+/* From an array of VIFs. */
+int ports_of_network_info(struct json_object *network_info, const char *uuid, struct port_list *out,
+                          struct err *e);
 struct json_object *port_list_to_json(const struct port_list *list);
 int port_list_from_json(struct json_object *array, struct port_list *out, struct err *e);
 

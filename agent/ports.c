@@ -104,6 +104,16 @@ int ports_of_instance(const struct instance *instance, struct port_list *out, st
     return ports_from_vifs(&vifs, instance_uuid(instance), out, e);
 }
 
+int ports_of_network_info(struct json_object *network_info, const char *uuid, struct port_list *out,
+                          struct err *e)
+{
+    struct vif_list vifs = {0};
+
+    if (vif_list_of_network_info(network_info, &vifs, e) < 0)
+        return -1;
+    return ports_from_vifs(&vifs, uuid, out, e);
+}
+
 struct json_object *port_list_to_json(const struct port_list *list)
 {
     struct json_object *array = json_object_new_array();

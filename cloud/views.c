@@ -203,13 +203,10 @@ static int list_add(struct vif_list *list, struct json_object *json, struct err 
     return 0;
 }
 
-int vif_list_of_instance(const struct instance *instance, struct vif_list *out, struct err *e)
+int vif_list_of_network_info(struct json_object *info, struct vif_list *out, struct err *e)
 {
-    _cleanup_(json_putp) struct json_object *info = NULL;
     struct vif_list list = {0};
 
-    if (instance_network_info(instance, &info, e) < 0)
-        return -1;
     for (size_t i = 0; i < json_object_array_length(info); i++) {
         if (list_add(&list, json_object_array_get_idx(info, i), e) < 0) {
             vif_list_clear(&list);
@@ -218,6 +215,15 @@ int vif_list_of_instance(const struct instance *instance, struct vif_list *out, 
     }
     *out = list;
     return 0;
+}
+
+int vif_list_of_instance(const struct instance *instance, struct vif_list *out, struct err *e)
+{
+    _cleanup_(json_putp) struct json_object *info = NULL;
+
+    if (instance_network_info(instance, &info, e) < 0)
+        return -1;
+    return vif_list_of_network_info(info, out, e);
 }
 
 static int replace_text_json(struct json_object *vif, const char *key, const char *text,

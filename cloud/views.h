@@ -141,6 +141,8 @@ struct vif_list {
     size_t count;
 };
 void vif_list_clear(struct vif_list *list);
+/* From the array of VIFs. */
+int vif_list_of_network_info(struct json_object *network_info, struct vif_list *out, struct err *e);
 /* The instance's VIFs as the source has them. */
 int vif_list_of_instance(const struct instance *instance, struct vif_list *out, struct err *e);
 /* The VIFs as the destination will have them; the instance's when migrate data has none. */

@@ -61,7 +61,7 @@ OPT(DEFAULT, instances_path, PATH, "$state_path/instances",
     .more = "Two hosts that share it over a network file system are detected by a test file.",
     .nova = "same", .since = "0.1")
 OPT(DEFAULT, instance_name_template, STRING, "instance-%08x",
-    .flags = CONF_IDLE, .help = "Template of libvirt domain names; one integer conversion, or %(uuid)s.",
+    .help = "Template of libvirt domain names; one integer conversion, or %(uuid)s.",
     .nova = "same", .since = "0.1")
 OPT(DEFAULT, max_concurrent_live_migrations, INT, "1", .min = 0, .max = 1000, .flags = CONF_RELOAD,
     .help = "How many outgoing live migrations run at the same time; 0 means no limit.",
@@ -435,7 +435,7 @@ OPT(serial_console, enabled, BOOL, "false",
     .flags = CONF_IDLE, .help = "Instances have serial consoles on TCP.",
     .nova = "same", .since = "0.1")
 OPT(serial_console, port_range, STRING, "10000:20000",
-    .flags = CONF_IDLE, .help = "Ports for serial consoles, first:last.",
+    .help = "Ports for serial consoles, first:last.",
     .nova = "same", .since = "0.1")
 OPT(serial_console, proxyclient_address, STRING, "127.0.0.1",
     .flags = CONF_IDLE, .help = "Address on which serial consoles of this host listen; put into the XML of arriving instances.",
