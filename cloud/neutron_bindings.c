@@ -159,6 +159,7 @@ static void send(struct neutron_activation *a, const char *method, const char *t
         .path = path,
         .request_id = a->request_id,
         .once = true, /* retries are ours, with a look before */
+        .warm = true,
         .timeout_us = limit_s * USEC_PER_SEC,
     };
 

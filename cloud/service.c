@@ -342,7 +342,7 @@ static void send_request(struct service_call *call, const char *url)
         .headers = (const char *const *)headers,
         .body = call->body,
         .timeout_us = call->deadline_us - clock_monotonic_us(),
-        .once = request->once,
+        .once = request->once && !request->warm,
         .tls = session_tls(call->service->conf, call->service->ids->group),
     };
 
@@ -482,6 +482,7 @@ static struct service_call *call_new(struct service *service, const struct servi
         .request_id = text_dup(request->request_id),
         .user_token = text_dup(request->user_token),
         .once = request->once,
+        .warm = request->warm,
     };
     call->body = request->body ? json_text(request->body) : NULL;
     call->deadline_us = clock_monotonic_us() + timeout_us;

@@ -37,6 +37,9 @@ struct service_request {
         *user_token; /* the request context's auth_token: ask in the user's name, and after a 401 in
                                our own; NULL = our own account */
     bool once; /* no retry once the request may have reached the service (it is not idempotent) */
+    bool
+        warm; /* with `once`: an open connection may be used, whose break curl may repeat once; for a
+                  request that must leave at once and whose caller looks what became of it */
     int64_t timeout_us; /* all attempts together; 0 = the section's timeout, else 60 s */
 };
 
