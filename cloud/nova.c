@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cloud/nova_node.h"
 #include "lib/clock.h"
 #include "lib/json.h"
 #include "lib/log.h"
@@ -29,6 +30,17 @@ static int open_store(struct nova *nova, struct err *e)
     return 0;
 }
 
+static int open_services(struct nova *nova, struct err *e)
+{
+    if (http_new(&nova->http, nova->cloud->loop, e) < 0)
+        return -1;
+    for (int kind = 0; kind < SERVICE_KIND_COUNT; kind++)
+        if (service_new(&nova->services[kind], (enum service_kind)kind, nova->http,
+                        nova->cloud->loop, nova->cloud->conf, e) < 0)
+            return -1;
+    return 0;
+}
+
 static int nova_open(struct cloud *cloud, struct err *e)
 {
     struct nova *nova = NEW(struct nova);
@@ -36,9 +48,10 @@ static int nova_open(struct cloud *cloud, struct err *e)
     cloud->state = nova;
     nova->cloud = cloud;
     nova->conductor = conductor_new(cloud->loop, cloud->conf, cloud->rpc);
+    nova->node = nova_node_new(nova);
     if (workers_new(&nova->workers, cloud->loop, TRANSFER_THREADS, e) < 0)
         return -1;
-    return open_store(nova, e);
+    return open_services(nova, e) < 0 ? -1 : open_store(nova, e);
 }
 
 static void nova_close(struct cloud *cloud)
@@ -50,6 +63,10 @@ static void nova_close(struct cloud *cloud)
     if (nova->workers)
         workers_free(nova->workers, 2 * USEC_PER_SEC);
     conductor_free(nova->conductor);
+    for (int kind = 0; kind < SERVICE_KIND_COUNT; kind++)
+        service_free(nova->services[kind]);
+    http_free(nova->http);
+    nova_node_free(nova->node);
     store_close(nova->store);
     free(nova);
     cloud->state = NULL;
@@ -169,10 +186,10 @@ static void add_change(struct json_object *primitive, const char *field, struct 
 static void add_node_id(const struct nova *nova, const struct object *object, const char *name,
                         const char *id, struct json_object *primitive)
 {
-    int64_t node_id = cloud_node_id(nova->cloud);
+    int64_t node_id = nova_node_id(nova->cloud);
 
     if (node_id > 0 && object_changed(object, name) && !object_changed(object, id) &&
-        text_equal(object_string(object, name, NULL), nova->cloud->host))
+        text_equal(object_string(object, name, NULL), nova_node_name(nova->node)))
         add_change(primitive, id, json_object_new_int64(node_id));
 }
 
@@ -616,6 +633,13 @@ const struct cloud_ops cloud_nova_ops = {
     .block_devices = nova_block_devices,
     .migrations = nova_migrations,
     .migrate = nova_migrate,
+    .node_start = nova_node_start,
+    .node_update = nova_node_update,
+    .node_set_enabled = nova_node_set_enabled,
+    .node_set_fault = nova_node_set_fault,
+    .node_id = nova_node_id,
+    .node_uuid = nova_node_uuid,
+    .node_status = nova_node_status,
     .instances = nova_instances,
     .instance_get = nova_instance_get,
     .instance_destroy = nova_instance_destroy,

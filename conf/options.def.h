@@ -87,7 +87,7 @@ OPT(DEFAULT, graceful_shutdown_timeout, INT, "60", .min = 0, .max = 86400, .unit
     .more = "0 means to wait as long as it takes.",
     .nova = "differs: Nova's default is 60 up to 2026.1 and 180 later", .since = "0.1")
 OPT(DEFAULT, report_interval, INT, "10", .min = 1, .max = 3600, .unit = "s",
-    .flags = CONF_IDLE, .help = "How often the service record of this host is refreshed.",
+    .help = "How often the service record of this host is refreshed.",
     .nova = "same", .since = "0.1")
 OPT(DEFAULT, preallocate_images, ENUM, "none", .words = "none|space",
     .help = "Whether disks that are made on this host get their space at once.",
@@ -636,11 +636,11 @@ OPT(agent, conductor_patience, INT, "300", .min = 1, .max = 86400, .unit = "s", 
     .more = "Requests that find no conductor, and saves whose answer is lost, are repeated until then.",
     .nova = "none", .since = "0.2")
 OPT(agent, service_version, INT, "0", .min = 0, .max = 999,
-    .flags = CONF_IDLE, .help = "Version of the service record of this host; 0 means what the oldest nova-conductor knows, at most our own.",
+    .help = "Version of the service record of this host; 0 means what the oldest nova-conductor knows, at most our own.",
     .more = "A number above what the controllers know stops their API, one below the oldest that they accept stops their start.",
     .nova = "none", .since = "0.2")
 OPT(agent, adopt_node, BOOL, "false",
-    .flags = CONF_IDLE, .help = "Take the records of this host as they are although the file compute_id is lost or names do not agree.",
+    .help = "Take the records of this host as they are although the file compute_id is lost or names do not agree.",
     .more = "For one start, by an operator who knows why: a lost compute_id is written again from the database, a compute node "
             "of another host name is moved here, a new host may have guests already.",
     .nova = "none", .since = "0.2")
