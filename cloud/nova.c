@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cloud/glance.h"
+#include "cloud/neutron.h"
 #include "cloud/nova_node.h"
 #include "lib/clock.h"
 #include "lib/json.h"
@@ -38,6 +40,7 @@ static int open_services(struct nova *nova, struct err *e)
         if (service_new(&nova->services[kind], (enum service_kind)kind, nova->http,
                         nova->cloud->loop, nova->cloud->conf, e) < 0)
             return -1;
+    nova->neutron = neutron_new(nova);
     return 0;
 }
 
@@ -65,6 +68,7 @@ static void nova_close(struct cloud *cloud)
     conductor_free(nova->conductor);
     for (int kind = 0; kind < SERVICE_KIND_COUNT; kind++)
         service_free(nova->services[kind]);
+    neutron_free(nova->neutron);
     http_free(nova->http);
     nova_node_free(nova->node);
     store_close(nova->store);
@@ -212,6 +216,7 @@ static void nova_migration_save(struct cloud *cloud, struct json_object *context
     struct two_saves *saves = NEW(struct two_saves);
     bool write = record && text_equal(role, "source") && object_changed(record->object, NULL);
 
+    neutron_warm(nova); /* the activation must leave at once */
     saves->open = 1;
     saves->done = done;
     saves->aux = aux;
@@ -631,6 +636,7 @@ const struct cloud_ops cloud_nova_ops = {
     .event = nova_event,
     .fault = nova_fault,
     .block_devices = nova_block_devices,
+    .bindings = neutron_bindings,
     .migrations = nova_migrations,
     .migrate = nova_migrate,
     .node_start = nova_node_start,
@@ -652,4 +658,15 @@ const struct cloud_ops cloud_nova_ops = {
     .reschedule = nova_reschedule,
     .console_token = nova_console_token,
     .console_tokens_clean = nova_console_tokens_clean,
+    .ports_allocate = neutron_ports_allocate,
+    .ports_release = neutron_ports_release,
+    .ports_refresh = neutron_ports_refresh,
+    .port_attach = neutron_port_attach,
+    .port_detach = neutron_port_detach,
+    .ports_move_here = neutron_ports_move_here,
+    .image_get = glance_image_get,
+    .image_download = glance_image_download,
+    .image_upload = glance_image_upload,
+    .image_delete = glance_image_delete,
+    .image_backups = glance_image_backups,
 };
