@@ -112,6 +112,9 @@ OPT(DEFAULT, force_config_drive, BOOL, "false",
 OPT(DEFAULT, mkisofs_cmd, STRING, "genisoimage",
     .help = "Program that makes config drives of format iso9660.",
     .nova = "same", .since = "0.1")
+OPT(DEFAULT, pointer_model, ENUM, "usbtablet", .words = "usbtablet|ps2mouse",
+    .help = "Pointer of new guests that have a screen.",
+    .nova = "same", .since = "0.2")
 OPT(DEFAULT, debug, BOOL, "false", .flags = CONF_RELOAD,
     .help = "Log at debug level.",
     .nova = "same", .since = "0.1")
@@ -254,6 +257,49 @@ OPT(libvirt, snapshot_compression, BOOL, "false", .flags = CONF_RELOAD,
 OPT(libvirt, snapshot_image_format, ENUM, "", .words = "|raw|qcow2|vmdk|vdi", .flags = CONF_RELOAD,
     .help = "Format of snapshots; empty means that of the instance's disk.",
     .nova = "same", .since = "0.1")
+OPT(libvirt, cpu_mode, ENUM, NULL, .words = "host-model|host-passthrough|custom|none", .automatic = "host-model, on aarch64 host-passthrough",
+    .help = "CPU that new guests see.",
+    .more = "host-passthrough restricts live migration to hosts with the same CPU; none leaves the model to the hypervisor.",
+    .nova = "same", .since = "0.2")
+OPT(libvirt, cpu_models, LIST, "", .alias = "libvirt.cpu_model",
+    .help = "CPU models for cpu_mode custom, the least capable first.",
+    .more = "The first is taken.",
+    .nova = "differs: Nova looks for the first that has the flavor's required traits", .since = "0.2")
+OPT(libvirt, cpu_model_extra_flags, LIST, "",
+    .help = "CPU flags to add (+flag or flag) or to remove (-flag) in new guests.",
+    .nova = "same", .since = "0.2")
+OPT(libvirt, disk_cachemodes, LIST, "",
+    .help = "Cache modes by kind of disk: file=MODE, block=MODE, network=MODE.",
+    .more = "Without one it is none, or writeback where the file system of instances_path has no direct I/O.",
+    .nova = "same", .since = "0.2")
+OPT(libvirt, hw_machine_type, LIST, "",
+    .help = "Machine types by architecture: x86_64=q35.",
+    .more = "An image's hw_machine_type comes first; the default is pc on x86_64 and virt on aarch64.",
+    .nova = "same", .since = "0.2")
+OPT(libvirt, hw_disk_discard, ENUM, NULL, .words = "ignore|unmap",
+    .help = "Whether a guest's discard frees space on the host.",
+    .nova = "same", .since = "0.2")
+OPT(libvirt, num_pcie_ports, INT, "0", .min = 0, .max = 28,
+    .help = "PCIe root ports of new guests with a q35 or virt machine, for devices that are attached later; 0 means as libvirt does.",
+    .nova = "same", .since = "0.2")
+OPT(libvirt, rng_dev_path, STRING, "/dev/urandom",
+    .help = "Host device that feeds the guests' random number generator.",
+    .nova = "same", .since = "0.2")
+OPT(libvirt, mem_stats_period_seconds, INT, "10", .min = -1, .max = 86400, .unit = "s",
+    .help = "How often a guest reports its use of memory; 0 or less means never.",
+    .nova = "same", .since = "0.2")
+OPT(libvirt, use_virtio_for_bridges, BOOL, "true",
+    .help = "Give ports the model virtio where the image does not say another.",
+    .nova = "same", .since = "0.2")
+OPT(libvirt, max_queues, INT, NULL, .min = 1, .max = 256, .automatic = "256",
+    .help = "Most queues of a port with multiqueue.",
+    .nova = "same", .since = "0.2")
+OPT(libvirt, rx_queue_size, ENUM, NULL, .words = "256|512|1024",
+    .help = "Size of the receive queue of virtio ports with vhost; unset means the hypervisor's.",
+    .nova = "same", .since = "0.2")
+OPT(libvirt, sysinfo_serial, ENUM, "unique", .words = "none|os|hardware|auto|unique",
+    .help = "Serial number that a guest reads in its SMBIOS: its own uuid, or one of the host.",
+    .nova = "same", .since = "0.2")
 OPT(libvirt, live_migration_uri, STRING, NULL, .flags = CONF_DEPRECATED,
     .help = "Destination's libvirt URI with %s for its host; live_migration_scheme is better.",
     .nova = "same", .since = "0.1")
@@ -382,6 +428,13 @@ OPT(api, config_drive_skip_versions, STRING,
 
 GROUP(compute, "Behaviour of the compute service.")
 
+OPT(compute, cpu_shared_set, STRING, NULL,
+    .help = "Host CPUs for guests without CPUs of their own: 0-3,8-11,^9; unset means all.",
+    .more = "Their number is what the scheduler can give away.",
+    .nova = "same", .since = "0.2")
+OPT(compute, image_type_exclude_list, LIST, "",
+    .help = "Image formats that this host does not want, of raw, qcow2, iso, ami, aki, ari.",
+    .nova = "same", .since = "0.2")
 OPT(compute, live_migration_wait_for_vif_plug, BOOL, "true", .flags = CONF_RELOAD | CONF_IDLE,
     .help = "The source waits for the event that ports are wired on the destination before it sends memory.",
     .nova = "same", .since = "0.1")
@@ -394,6 +447,9 @@ OPT(workarounds, skip_cpu_compare_on_dest, BOOL, "false", .flags = CONF_RELOAD,
 OPT(workarounds, skip_hypervisor_version_check_on_lm, BOOL, "false", .flags = CONF_RELOAD,
     .help = "Permit migrations to an older hypervisor.",
     .nova = "same", .since = "0.1")
+OPT(workarounds, libvirt_disable_apic, BOOL, "false",
+    .help = "Give new guests no APIC.",
+    .nova = "same", .since = "0.2")
 OPT(workarounds, enable_qemu_monitor_announce_self, BOOL, "false", .flags = CONF_RELOAD | CONF_IDLE,
     .help = "Announce the instance's addresses again after the migration.",
     .more = "Read for Nova's sake; the agent announces by itself, see net.switchover.",
@@ -422,6 +478,9 @@ GROUP(spice, "SPICE consoles.")
 OPT(spice, enabled, BOOL, "false",
     .flags = CONF_IDLE, .help = "Instances may have SPICE consoles.",
     .nova = "same", .since = "0.1")
+OPT(spice, agent_enabled, BOOL, "true",
+    .help = "Give guests with SPICE the channel of its agent.",
+    .nova = "same", .since = "0.2")
 OPT(spice, server_listen, STRING, "127.0.0.1",
     .help = "Address on which QEMU listens for SPICE on this host; put into the XML of arriving instances.",
     .nova = "same", .since = "0.1")

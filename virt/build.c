@@ -108,7 +108,8 @@ static void add_sysinfo(xmlNode *root, const struct virt_build *build)
         return;
     xmlNode *system = build_add(build_add(root, "sysinfo", "type", "smbios", NULL), "system", NULL);
     for (size_t i = 0; i < ARRAY_LEN(entries); i++)
-        xml_set_attr(build_add_text(system, "entry", entries[i][1]), "name", entries[i][0]);
+        if (*entries[i][1])
+            xml_set_attr(build_add_text(system, "entry", entries[i][1]), "name", entries[i][0]);
 }
 
 /* libvirt chooses loader and NVRAM by the host's firmware descriptors; secure boot is not offered. */

@@ -93,7 +93,7 @@ struct virt_build {
     int balloon_period_s; /* memory statistics; 0 = no balloon statistics */
     const char *scsi_model;
     int pcie_ports;            /* root ports of a q35 or virt machine; 0 = as libvirt does */
-    const char *system_serial; /* SMBIOS; NULL = the uuid */
+    const char *system_serial; /* SMBIOS; NULL = the uuid, "" = none */
 };
 
 /*

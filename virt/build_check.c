@@ -115,7 +115,9 @@ static int check_cpuset(const char *value, const char *what, struct err *e)
 
 static int check_address(const char *value, const char *what, struct err *e)
 {
-    return text_check_ip(value, what, e) < 0 ? err_prefix(e, "new guest: ") : 0;
+    if (text_check_ip(value, what, NULL) == 0 || text_check_hostname(value, what, NULL) == 0)
+        return 0;
+    return refuse(value, what, "an address or a host name", e);
 }
 
 static int check_texts(const struct text_row *rows, size_t count, struct err *e)
@@ -327,7 +329,7 @@ static int check_consoles(const struct virt_build *build, struct err *e)
         if (build->serial_ports[i] < 1 || build->serial_ports[i] > 65535)
             return err_set(e, ERR_INVALID, "the serial console's port %d is not 1 to 65535",
                            build->serial_ports[i]);
-    return check_address(build->serial_host, "serial console address", e);
+    return check_address(build->serial_host, "the serial console's address", e);
 }
 
 static int check_guest_texts(const struct virt_build *build, struct err *e)
@@ -348,8 +350,8 @@ static int check_guest_texts(const struct virt_build *build, struct err *e)
         {"the firmware", build->firmware, NULL, "bios|uefi", false},
         {"the os_type", build->os_type, check_identifier, NULL, false},
         {"the console log", build->console_log, check_path, NULL, false},
-        {"VNC address", build->vnc_listen, check_address, NULL, false},
-        {"SPICE address", build->spice_listen, check_address, NULL, false},
+        {"the VNC address", build->vnc_listen, check_address, NULL, false},
+        {"the SPICE address", build->spice_listen, check_address, NULL, false},
         {"the keymap", build->keymap, check_identifier, NULL, false},
         {"the video model", build->video, NULL, BUILD_VIDEO_MODELS, false},
         {"the pointer model", build->pointer, NULL, "usbtablet|ps2mouse", false},

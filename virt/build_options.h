@@ -45,8 +45,11 @@ struct virt_build_options {
     struct virt_build_interface interface; /* model, driver, queues, packed, quotas */
     const char *disk_bus, *cdrom_bus;
     const char *disk_prefix, *cdrom_prefix; /* of target names: "vd", "hd", "sd" */
-    char **strings;                         /* what the pointers above point to */
+    /* what the pointers above point to */
+    char **strings;
     size_t string_count;
+    const char **pointers;
+    struct conf *conf;
 };
 
 /*

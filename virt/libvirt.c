@@ -355,6 +355,7 @@ static const struct virt_provider provider = {
     .xml = libvirt_xml,
     .diagnostics = libvirt_diagnostics,
     .copy_disk = libvirt_copy_disk,
+    .resources = libvirt_resources,
     .status = libvirt_status,
 };
 

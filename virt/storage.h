@@ -40,6 +40,8 @@ int64_t virt_storage_need(const struct virt_guest *guest, bool disk_over_commit)
 /* Bytes free below instances_path less reserved_host_disk_mb, never below 0; `disk_over_commit` false
  * also takes off what sparse images of this host may still grow to (by the instances' disk.info). */
 int virt_storage_free(const struct conf *conf, bool disk_over_commit, int64_t *out, struct err *e);
+/* Bytes that sparse images of this host may still grow to. */
+int virt_storage_growth(const struct conf *conf, int64_t *out, struct err *e);
 
 /* The instance's directory must be free here (absent or empty), or be a marked leftover of an earlier
  * attempt, which is then removed (only if no domain of that uuid exists here: the caller says so).

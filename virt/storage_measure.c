@@ -206,7 +206,7 @@ static int64_t growth_of_instance(int directory_fd)
 }
 
 /* An instance that vanishes while we look needs no room. */
-static int growth_of_all(const struct conf *conf, int64_t *out, struct err *e)
+int virt_storage_growth(const struct conf *conf, int64_t *out, struct err *e)
 {
     int64_t sum = 0;
     DIR *dir = NULL;
@@ -242,7 +242,7 @@ int virt_storage_free(const struct conf *conf, bool disk_over_commit, int64_t *o
     if (fstatvfs(root, &fs) < 0)
         return err_set_errno(e, ERR_SYSTEM, errno, "the free space of %s cannot be read",
                              conf_string(conf, CONF_DEFAULT_instances_path));
-    if (!disk_over_commit && growth_of_all(conf, &promised, e) < 0)
+    if (!disk_over_commit && virt_storage_growth(conf, &promised, e) < 0)
         return -1;
     available = (int64_t)fs.f_bavail * (int64_t)fs.f_frsize - promised -
                 conf_int(conf, CONF_DEFAULT_reserved_host_disk_mb) * 1024 * 1024;

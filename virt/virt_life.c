@@ -135,9 +135,6 @@ int virt_resources_read(struct virt *virt, struct virt_resources **out, struct e
     assert(virt && out);
     _cleanup_(virt_unrefp) struct virt *held = virt_ref(virt);
     _cleanup_(virt_resources_freep) struct virt_resources *resources = NEW(struct virt_resources);
-    if (!virt->provider->resources)
-        return err_set(e, ERR_NOT_IMPLEMENTED, "the provider %s knows no resources",
-                       virt->provider->name);
     if (fault_point("virt.resources", e) < 0 ||
         virt_counted(virt->provider->resources(held, resources, e)) < 0)
         return -1;

@@ -342,7 +342,7 @@ UNIT_TEST(guest_values, "a value of a guest that is not allowed is refused by it
     REFUSED(video, "matrox", "video model \"matrox\"");
     REFUSED(watchdog, "bark", "watchdog");
     REFUSED(scsi_model, "ncr", "SCSI model");
-    REFUSED(vnc_listen, "localhost", "VNC address");
+    REFUSED(vnc_listen, "a b", "VNC address \"a b\"");
     REFUSED(serial_port_count, 5, "not 5");
     REFUSED(rng_period_ms, 0, "hw_rng:rate_period 0");
     REFUSED(console_log, "x\x01", "console log");
