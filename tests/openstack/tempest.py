@@ -8,7 +8,6 @@
 import os
 import re
 import sys
-import xml.etree.ElementTree as tree
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import configs  # noqa: E402
@@ -55,27 +54,33 @@ def run(bed, regex=LIVE_MIGRATION, timeout=3000):
         with open(box.path(f'{WORK}/{name}'), 'w') as f:
             f.write(text)
     env = {'TEMPEST_CONFIG_DIR': WORK, 'TEMPEST_CONFIG': 'tempest.conf', 'HOME': WORK}
-    script = f"cd {WORK} && rm -rf .stestr && /usr/bin/python3 -m stestr run --serial '{regex}'; "
-    r = box.run(['sh', '-c', script + '/usr/bin/python3 -m stestr last --subunit | /usr/bin/subunit2junitxml >result.xml; true'],
-                env=env, timeout=timeout, check=False)
-    try:
-        cases = tree.parse(box.path(f'{WORK}/result.xml')).getroot().iter('testcase')
-    except (OSError, tree.ParseError):
-        raise LabError(f'Tempest gave no result: {(r.stdout + r.stderr)[-1500:]}') from None
-    found = {}
-    for c in cases:
-        bad = [e for e in c if e.tag in ('failure', 'error')]
-        skipped = [e for e in c if e.tag == 'skipped']
-        what = 'failed' if bad else 'skipped' if skipped else 'passed'
-        text = (bad or skipped or [tree.Element('none')])[0].text or ''
-        name = re.sub(r'\[.*', '', f'{c.get("classname")}.{c.get("name")}')
-        found[name] = (what, text)
+    script = f"cd {WORK} && rm -rf .stestr && /usr/bin/python3 -m stestr run --serial '{regex}'"
+    r = box.run(['sh', '-c', script], env=env, timeout=timeout, check=False)
+    found = results(r.stdout)
+    if not found:
+        raise LabError(f'Tempest gave no result: {(r.stdout + r.stderr)[-1500:]}')
+    return found
+
+
+def results(text):
+    """stestr's lines "{0} test [1.0s] ... ok", each failure followed by what was captured."""
+    found, last = {}, None
+    for line in text.splitlines():
+        m = re.match(r'\{\d+\} (.+?)(?:\[[^ ]*\])?(?: \[[\d.]+s\])? \.\.\. (ok|FAILED|SKIPPED)(?:: (.*))?$', line)
+        if m:
+            last = m[1].strip() if m[2] == 'FAILED' else None
+            found[m[1].strip()] = ({'ok': 'passed', 'FAILED': 'failed', 'SKIPPED': 'skipped'}[m[2]], m[3] or '')
+        elif line.startswith('======'):
+            last = None
+        elif last and line.startswith('    '):
+            found[last] = ('failed', found[last][1] + line[4:] + '\n')
     return found
 
 
 def reason(result, text):
-    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
-    return '' if result == 'passed' or not lines else lines[-1 if result == 'failed' else 0][:200]
+    """One line of it: of a failure the exception."""
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith(' ')]
+    return '' if result == 'passed' or not lines else lines[-1][:200]
 
 
 def main(argv):
