@@ -22,6 +22,8 @@
 struct conf_sources;
 struct control;
 struct migration;
+struct node;
+struct power_sync;
 struct operation;
 
 struct agent {
@@ -50,6 +52,9 @@ struct agent {
     bool recovered;            /* unfinished migrations were looked at since the start */
     struct rpc_request **held; /* requests that came before that */
     size_t held_count;
+    struct node *node;                  /* agent/node.h; NULL in standalone */
+    struct power_sync *power_sync;      /* agent/power_sync.h; NULL until the host is registered */
+    struct err fatal;                   /* why the agent ends though nobody asked it to */
     const struct conf_sources *sources; /* where the configuration comes from; NULL in tests */
     /* agent_reload(), or a test's own */
     int (*reload)(struct agent *agent, struct json_object **report, struct err *e);
@@ -59,9 +64,11 @@ struct agent {
 int agent_reload(struct agent *agent, struct json_object **report, struct err *e);
 
 /* agent/endpoints.c: an RPC request that passed the method table. Owns the request. Before the journal
- * was looked at nobody may act on a migration: until then requests are held. */
+ * was looked at nobody may act on a migration, and before the host is registered nobody on an instance:
+ * until then requests are held. */
 void agent_rpc_request(void *aux, struct rpc_request *request);
-/* Takes up what was held (agent/recovery.c), or drops it unanswered at the end. */
+/* Takes up what was held when all is ready (agent/recovery.c, agent/node.c), or drops it unanswered at
+ * the end. */
 void agent_rpc_release(struct agent *agent);
 /* agent/events.c: what virt, net's direct line and rpc tell. */
 void agent_virt_connection(void *aux, bool up, const char *why);

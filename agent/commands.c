@@ -9,6 +9,8 @@
 #include <json-c/linkhash.h>
 
 #include "agent/commands_internal.h"
+#include "agent/node.h"
+#include "agent/operation.h"
 #include "lib/clock.h"
 #include "lib/json.h"
 #include "lib/log.h"
@@ -224,10 +226,22 @@ void command_status(struct command *command)
     json_add(o, "rpc", rpc_status(agent->rpc));
     json_add(o, "hypervisor", virt_status(agent->virt));
     json_add(o, "migrations", status_migrations(agent));
+    if (agent->node)
+        json_add(o, "node", node_status(agent));
+    _cleanup_(json_putp) struct json_object *operations = operation_list(agent);
+    json_add_int(o, "operations", (int64_t)json_object_array_length(operations));
     json_add_int(o, "stuck_workers",
                  workers_stuck(agent->workers) + workers_stuck(agent->migrators));
     if (methods == 1)
         json_add(o, "methods", status_methods());
+    command_reply(command, o);
+}
+
+void command_operations(struct command *command)
+{
+    struct json_object *o = json_object_new_object();
+
+    json_add(o, "operations", operation_list(command->agent));
     command_reply(command, o);
 }
 

@@ -4,6 +4,7 @@
  * when libvirtd hangs the asker is told so, and all other commands go on.
  */
 #include "agent/commands_internal.h"
+#include "agent/operation.h"
 
 #include <json-c/linkhash.h>
 #include <string.h>
@@ -101,7 +102,7 @@ static const char *task_of(const struct agent *agent, const char *uuid)
     for (const struct migration *m = agent->migrations; m; m = m->next)
         if (text_equal(m->instance_uuid, uuid) && command_is_under_way(m))
             return "migrating";
-    return NULL;
+    return operation_running(agent, uuid);
 }
 
 /* ---- list ---- */

@@ -20,6 +20,7 @@ struct command {
 #define COMMANDS_LIST(X)                                                                           \
     X("status", false, command_status, "methods")                                                  \
     X("stats", false, command_stats, "")                                                           \
+    X("operations", false, command_operations, "")                                                 \
     X("list", false, command_list, "")                                                             \
     X("show", false, command_show, "instance")                                                     \
     X("migrations", false, command_migrations, "instance status limit")                            \

@@ -4,8 +4,13 @@
 
 #include "agent/check.h"
 #include "agent/commands.h"
+#include "agent/instance_console.h"
+#include "agent/instance_interface.h"
+#include "agent/instance_power.h"
 #include "agent/unserved.h"
 #include "agent/migration.h"
+#include "agent/node.h"
+#include "agent/operation.h"
 #include "lib/json.h"
 #include "lib/log.h"
 
@@ -93,7 +98,54 @@ static void endpoint_remove_volume_connection(struct agent *agent, struct rpc_re
     rpc_reply(request, NULL);
 }
 
-static void take_event(struct agent *agent, struct json_object *primitive)
+/* The instance that an event is about, of those that came with it; NULL if it is not among them. */
+static struct instance *instance_of_event(struct json_object *instances, const char *uuid)
+{
+    for (size_t i = 0; i < json_object_array_length(instances); i++) {
+        struct instance *instance = NULL;
+        if (instance_from_json(json_object_array_get_idx(instances, i), &instance, NULL) < 0)
+            continue;
+        if (text_equal(instance_uuid(instance), uuid))
+            return instance;
+        instance_free(instance);
+    }
+    return NULL;
+}
+
+/* What the agent itself acts on; false if it is for somebody who waits. */
+static bool act_on_event(struct agent *agent, const struct external_event *event,
+                         struct rpc_request *request)
+{
+    const char *name = external_event_name(event), *tag = external_event_tag(event);
+    bool changed = text_equal(name, "network-changed");
+
+    if (!changed && !(text_equal(name, "network-vif-deleted") && tag))
+        return false;
+    _cleanup_(instance_freep) struct instance *instance = instance_of_event(
+        rpc_request_arg(request, "instances"), external_event_instance_uuid(event));
+    if (instance && changed)
+        instance_network_changed(agent, instance, tag, rpc_request_context(request));
+    else if (instance)
+        instance_port_deleted(agent, instance, tag, rpc_request_context(request));
+    return true;
+}
+
+static bool tell_waiting(struct agent *agent, const struct external_event *event)
+{
+    const char *name = external_event_name(event), *tag = external_event_tag(event);
+    const char *uuid = external_event_instance_uuid(event);
+    struct migration *m = migration_find_instance(agent, MIGRATION_SOURCE, uuid);
+    _cleanup_(str_freep) char *key = text_format("%s-%s", name, tag ? tag : "");
+    bool waited = operation_event(agent, uuid, key, external_event_status(event));
+
+    if (!m || !tag || !text_equal(name, "network-vif-plugged"))
+        return waited;
+    source_port_plugged(m, tag);
+    return true;
+}
+
+static void take_event(struct agent *agent, struct json_object *primitive,
+                       struct rpc_request *request)
 {
     _cleanup_(external_event_freep) struct external_event *event = NULL;
     struct err e = ERR_INIT;
@@ -102,15 +154,13 @@ static void take_event(struct agent *agent, struct json_object *primitive)
         log_err(LOG_LEVEL_WARNING, &e, "external event");
         return;
     }
-    const char *uuid = external_event_instance_uuid(event);
-    struct migration *m = migration_find_instance(agent, MIGRATION_SOURCE, uuid);
-    if (m && text_equal(external_event_name(event), "network-vif-plugged") &&
-        external_event_tag(event))
-        source_port_plugged(m, external_event_tag(event));
-    else
+    if (!external_event_name(event) || !external_event_instance_uuid(event))
+        return;
+    if (!act_on_event(agent, event, request) && !tell_waiting(agent, event))
         log_info("external event %s (%s) of instance %s: nobody waits for it",
                  external_event_name(event),
-                 external_event_tag(event) ? external_event_tag(event) : "-", uuid);
+                 external_event_tag(event) ? external_event_tag(event) : "-",
+                 external_event_instance_uuid(event));
 }
 
 static void endpoint_external_instance_event(struct agent *agent, struct rpc_request *request)
@@ -118,7 +168,7 @@ static void endpoint_external_instance_event(struct agent *agent, struct rpc_req
     struct json_object *events = rpc_request_arg(request, "events");
 
     for (size_t i = 0; i < json_object_array_length(events); i++)
-        take_event(agent, json_object_array_get_idx(events, i));
+        take_event(agent, json_object_array_get_idx(events, i), request);
     rpc_reply(request, NULL);
 }
 
@@ -192,7 +242,7 @@ void agent_rpc_request(void *aux, struct rpc_request *request)
 {
     struct agent *agent = aux;
 
-    if (agent->recovered) {
+    if (agent->recovered && node_is_ready(agent)) {
         dispatch(agent, request);
         return;
     }
@@ -202,6 +252,8 @@ void agent_rpc_request(void *aux, struct rpc_request *request)
 
 void agent_rpc_release(struct agent *agent)
 {
+    if (!agent->closing && !(agent->recovered && node_is_ready(agent)))
+        return;
     struct rpc_request **held = STEAL(agent->held);
     size_t count = agent->held_count;
 

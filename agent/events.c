@@ -2,6 +2,8 @@
 /* What the rooms tell the agent: libvirt's events, the direct line, the bus. */
 #include "agent/destination.h"
 #include "agent/migration.h"
+#include "agent/node.h"
+#include "agent/power_sync.h"
 #include "agent/operation.h"
 #include "agent/source.h"
 
@@ -28,6 +30,7 @@ void agent_virt_connection(void *aux, bool up, const char *why)
 {
     struct agent *agent = aux;
 
+    node_connection(agent, up, why);
     if (!up) {
         log_warning("libvirt is away: %s", why ? why : "no reason given");
         return;
@@ -111,6 +114,7 @@ void agent_virt_event(void *aux, const char *uuid, enum virt_event event, int64_
         source_event(m, event, at_us);
     if ((m = migration_find_instance(agent, MIGRATION_DESTINATION, uuid)))
         destination_event(m, event, at_us);
+    power_sync_event(agent, uuid, event);
     _cleanup_(str_freep) char *key = text_format("virt-%s", virt_event_name(event));
     (void)operation_event(agent, uuid, key, NULL);
     log_debug("libvirt: %s %s", uuid, virt_event_name(event));

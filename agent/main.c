@@ -16,6 +16,9 @@
 #include "agent/agent.h"
 #include "agent/control.h"
 #include "agent/migration.h"
+#include "agent/node.h"
+#include "agent/power_sync.h"
+#include "agent/takeover.h"
 #include "agent/operation.h"
 #include "conf/load.h"
 #include "conf/render.h"
@@ -40,7 +43,9 @@ enum {
 struct process {
     struct agent agent;
     struct conf_sources sources;
+    struct conf_report report; /* of the configuration's files */
     const char *fault_file;
+    bool takeover_check; /* look, and do nothing else */
     int lock_fd;
     struct loop_timer *stop_timer, *watchdog_timer;
     int64_t stop_deadline_us;
@@ -245,6 +250,8 @@ static void close_all(struct process *p)
         migration_forget(agent->migrations);
     }
     cloud_free(agent->cloud); /* its answers may hold the last references */
+    power_sync_close(agent);
+    node_close(agent);
     operation_close(agent);
     switchover_free(agent->switchover);
     net_free(agent->net);
@@ -258,6 +265,7 @@ static void close_all(struct process *p)
     conf_unref(agent->undo_conf);
     conf_unref(agent->conf);
     conf_sources_clear(&p->sources);
+    conf_report_clear(&p->report);
     if (p->lock_fd >= 0)
         close(p->lock_fd);
 }
@@ -280,12 +288,17 @@ static int serve(struct process *p)
     }
     log_info("computed %s on %s, control plane %s", PACKAGE_VERSION, p->agent.host,
              cloud_provider_name(p->agent.cloud));
+    node_open(&p->agent);
     recovery_start(&p->agent);
     start_watchdog(p);
     (void)sd_notify(0, "READY=1");
     if (loop_run(p->agent.loop, &e) < 0) {
         log_err(LOG_LEVEL_ERROR, &e, "computed ends");
         return err_exit_code(e.code);
+    }
+    if (err_is_set(&p->agent.fatal)) {
+        log_err(LOG_LEVEL_ERROR, &p->agent.fatal, "computed ends");
+        return err_exit_code(p->agent.fatal.code);
     }
     log_info("computed ends");
     return 0;
@@ -303,10 +316,12 @@ static int print_help(void)
 {
     struct text_buffer b = TEXT_BUFFER_INIT;
 
-    text_buffer_add(&b, "computed - OpenStack-compatible compute node agent\n\n"
-                        "computed [--config-file FILE]... [--config-dir DIR] [--log-file FILE] "
-                        "[--debug]\n"
-                        "         [--fault-file FILE] [--print-machine] [--version] [--help]\n\n");
+    text_buffer_add(&b,
+                    "computed - OpenStack-compatible compute node agent\n\n"
+                    "computed [--config-file FILE]... [--config-dir DIR] [--log-file FILE] "
+                    "[--debug]\n"
+                    "         [--fault-file FILE] [--takeover-check] [--print-machine] [--version] "
+                    "[--help]\n\n");
     conf_render_help(&b);
     fputs(b.data, stdout);
     text_buffer_free(&b);
@@ -334,7 +349,9 @@ static int handle_arguments(struct process *p, int argc, char **argv)
         }
         if (text_equal(argv[i], "--print-machine"))
             return print_machine();
-        if (text_equal(argv[i], "--fault-file") && i + 1 < argc)
+        if (text_equal(argv[i], "--takeover-check"))
+            p->takeover_check = true;
+        else if (text_equal(argv[i], "--fault-file") && i + 1 < argc)
             p->fault_file = argv[++i];
         else
             return usage();
@@ -344,18 +361,17 @@ static int handle_arguments(struct process *p, int argc, char **argv)
 
 static int load_configuration(struct process *p)
 {
-    struct conf_report report = {0};
+    const struct conf_report *report = &p->report;
     struct err e = ERR_INIT;
-    int result = conf_load(&p->sources, &p->agent.conf, &report, &e);
+    int result = conf_load(&p->sources, &p->agent.conf, &p->report, &e);
 
-    for (size_t i = 0; i < report.length; i++) {
-        _cleanup_(str_freep) char *text = conf_problem_text(&report.items[i]);
-        if (report.items[i].level != CONF_NOTE)
+    for (size_t i = 0; i < report->length; i++) {
+        _cleanup_(str_freep) char *text = conf_problem_text(&report->items[i]);
+        if (report->items[i].level != CONF_NOTE && !(p->takeover_check && result == 0))
             fprintf(stderr, "%s\n", text);
     }
     if (result < 0)
         fprintf(stderr, "computed: %s\n", e.text);
-    conf_report_clear(&report);
     return result;
 }
 
@@ -372,6 +388,19 @@ static int open_log(const struct conf *conf)
     return -1;
 }
 
+/* The log is the agent's own; this run has only its report. */
+static int look_for_takeover(struct process *p)
+{
+    struct err e = ERR_INIT;
+
+    log_set_level(NULL, LOG_LEVEL_ERROR);
+    if (log_open(NULL, LOG_FORMAT_TEXT, &e) < 0) {
+        fprintf(stderr, "computed: %s\n", e.text);
+        return err_exit_code(e.code);
+    }
+    return takeover_main(p->agent.conf, &p->sources, &p->report);
+}
+
 int main(int argc, char **argv)
 {
     struct process process = {.lock_fd = -1};
@@ -385,7 +414,11 @@ int main(int argc, char **argv)
     int code = handle_arguments(&process, argc, argv);
     if (code < 0) {
         code = EXIT_CONFIG;
-        if (load_configuration(&process) == 0 && open_log(process.agent.conf) == 0)
+        if (load_configuration(&process) < 0)
+            code = EXIT_CONFIG;
+        else if (process.takeover_check)
+            code = look_for_takeover(&process);
+        else if (open_log(process.agent.conf) == 0)
             code = serve(&process);
     }
     close_all(&process);

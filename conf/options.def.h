@@ -82,6 +82,20 @@ OPT(DEFAULT, reserved_host_memory_mb, INT, "512", .min = 0, .max = CONF_NO_MAX, 
 OPT(DEFAULT, reserved_host_disk_mb, INT, "0", .min = 0, .max = CONF_NO_MAX, .unit = "MiB", .flags = CONF_RELOAD,
     .help = "Disk space kept for the host itself.",
     .nova = "same", .since = "0.1")
+OPT(DEFAULT, update_resources_interval, INT, "0", .min = -1, .max = 86400, .unit = "s", .flags = CONF_RELOAD,
+    .help = "How often the host's figures are counted and written; 0 means 60 s, -1 only when something changed.",
+    .nova = "same", .since = "0.2")
+OPT(DEFAULT, sync_power_state_interval, INT, "600", .min = -1, .max = 86400, .unit = "s", .flags = CONF_RELOAD,
+    .help = "How often power states are compared with the hypervisor's; 0 means 60 s, -1 never.",
+    .more = "libvirt's events are acted on at once, whatever this says.",
+    .nova = "same", .since = "0.2")
+OPT(DEFAULT, resume_guests_state_on_host_boot, BOOL, "false",
+    .help = "Start instances again that ran before the host was started anew.",
+    .nova = "same", .since = "0.2")
+OPT(DEFAULT, shutdown_timeout, INT, "60", .min = 0, .max = 86400, .unit = "s", .flags = CONF_RELOAD,
+    .help = "How long an instance that is stopped may take to shut itself down, before it is powered off.",
+    .more = "The image property os_shutdown_timeout says it for one image.",
+    .nova = "same", .since = "0.2")
 OPT(DEFAULT, graceful_shutdown_timeout, INT, "60", .min = 0, .max = 86400, .unit = "s", .flags = CONF_RELOAD,
     .help = "How long a stopping agent waits for requests under way; a running migration goes on without it.",
     .more = "0 means to wait as long as it takes.",
@@ -370,6 +384,9 @@ OPT(libvirt, live_migration_synchronous_writes, BOOL, "true", .flags = CONF_RELO
     .help = "While disks are copied, writes of the instance reach both hosts before they are done.",
     .more = "The copy then always converges; writes get slower by the round trip.",
     .nova = "none", .since = "0.1")
+OPT(libvirt, wait_soft_reboot_seconds, INT, "120", .min = 0, .max = 86400, .unit = "s", .flags = CONF_RELOAD,
+    .help = "How long an instance may take to shut itself down for a soft reboot, before it is rebooted the hard way.",
+    .nova = "same", .since = "0.2")
 OPT(libvirt, live_migration_monitor_interval, INT, "5", .min = 1, .max = 3600, .unit = "s", .flags = CONF_RELOAD,
     .help = "How often the counters of a migration are written to its record.",
     .nova = "same", .since = "0.1")
@@ -435,6 +452,9 @@ OPT(compute, cpu_shared_set, STRING, NULL,
 OPT(compute, image_type_exclude_list, LIST, "",
     .help = "Image formats that this host does not want, of raw, qcow2, iso, ami, aki, ari.",
     .nova = "same", .since = "0.2")
+OPT(compute, shutdown_retry_interval, INT, "10", .min = 1, .max = 86400, .unit = "s", .flags = CONF_RELOAD,
+    .help = "How often an instance that is stopped is asked again to shut itself down.",
+    .nova = "same", .since = "0.2")
 OPT(compute, live_migration_wait_for_vif_plug, BOOL, "true", .flags = CONF_RELOAD | CONF_IDLE,
     .help = "The source waits for the event that ports are wired on the destination before it sends memory.",
     .nova = "same", .since = "0.1")
@@ -461,22 +481,29 @@ OPT(workarounds, qemu_monitor_announce_self_interval, INT, "1", .min = 1, .max =
     .help = "Pause between those announcements.",
     .nova = "same", .since = "0.1")
 
+OPT(workarounds, handle_virt_lifecycle_events, BOOL, "true", .flags = CONF_RELOAD,
+    .help = "Act on libvirt's events (an instance that shut itself down is stopped in Nova) at once.",
+    .nova = "same", .since = "0.2")
+
 GROUP(vnc, "VNC consoles.")
 
 OPT(vnc, enabled, BOOL, "true", .alias = "DEFAULT.vnc_enabled",
-    .flags = CONF_IDLE, .help = "Instances may have VNC consoles.",
+    .help = "Instances may have VNC consoles.",
     .nova = "same", .since = "0.1")
 OPT(vnc, server_listen, STRING, "127.0.0.1", .alias = "vnc.vncserver_listen DEFAULT.vncserver_listen",
     .help = "Address on which QEMU listens for VNC on this host; put into the XML of arriving instances.",
     .nova = "same", .since = "0.1")
 OPT(vnc, server_proxyclient_address, STRING, "127.0.0.1", .alias = "vnc.vncserver_proxyclient_address DEFAULT.vncserver_proxyclient_address",
-    .flags = CONF_IDLE, .help = "Address under which the console proxy reaches this host.",
+    .help = "Address under which the console proxy reaches this host.",
     .nova = "same", .since = "0.1")
+OPT(vnc, novncproxy_base_url, STRING, "http://127.0.0.1:6080/vnc_auto.html", .alias = "DEFAULT.novncproxy_base_url", .flags = CONF_RELOAD,
+    .help = "Address of the noVNC proxy that users are sent to.",
+    .nova = "same", .since = "0.2")
 
 GROUP(spice, "SPICE consoles.")
 
 OPT(spice, enabled, BOOL, "false",
-    .flags = CONF_IDLE, .help = "Instances may have SPICE consoles.",
+    .help = "Instances may have SPICE consoles.",
     .nova = "same", .since = "0.1")
 OPT(spice, agent_enabled, BOOL, "true",
     .help = "Give guests with SPICE the channel of its agent.",
@@ -485,20 +512,26 @@ OPT(spice, server_listen, STRING, "127.0.0.1",
     .help = "Address on which QEMU listens for SPICE on this host; put into the XML of arriving instances.",
     .nova = "same", .since = "0.1")
 OPT(spice, server_proxyclient_address, STRING, "127.0.0.1",
-    .flags = CONF_IDLE, .help = "Address under which the console proxy reaches this host.",
+    .help = "Address under which the console proxy reaches this host.",
     .nova = "same", .since = "0.1")
+OPT(spice, html5proxy_base_url, STRING, "http://127.0.0.1:6082/spice_auto.html", .alias = "DEFAULT.html5proxy_base_url", .flags = CONF_RELOAD,
+    .help = "Address of the SPICE proxy that users are sent to.",
+    .nova = "same", .since = "0.2")
 
 GROUP(serial_console, "Serial consoles.")
 
 OPT(serial_console, enabled, BOOL, "false",
-    .flags = CONF_IDLE, .help = "Instances have serial consoles on TCP.",
+    .help = "Instances have serial consoles on TCP.",
     .nova = "same", .since = "0.1")
 OPT(serial_console, port_range, STRING, "10000:20000",
     .help = "Ports for serial consoles, first:last.",
     .nova = "same", .since = "0.1")
 OPT(serial_console, proxyclient_address, STRING, "127.0.0.1",
-    .flags = CONF_IDLE, .help = "Address on which serial consoles of this host listen; put into the XML of arriving instances.",
+    .help = "Address on which serial consoles of this host listen; put into the XML of arriving instances.",
     .nova = "same", .since = "0.1")
+OPT(serial_console, base_url, STRING, "ws://127.0.0.1:6083/", .flags = CONF_RELOAD,
+    .help = "Address of the serial console proxy that users are sent to.",
+    .nova = "same", .since = "0.2")
 
 /*
  * How a service of the cloud is reached and who asks: keystoneauth's options, the same in each of these

@@ -54,6 +54,32 @@ int ctl_run_list(struct ctl *ctl, struct err *e)
     return ctl_print(ctl, &text, e);
 }
 
+int ctl_run_operations(struct ctl *ctl, struct err *e)
+{
+    static const char *const head[] = {"INSTANCE", "OPERATION", "STEP", "SINCE"};
+    static const bool right[] = {false, false, false, true};
+    struct screen_table table = {.columns = ARRAY_LEN(head), .head = head, .right = right};
+    _cleanup_(json_putp) struct json_object *result = NULL;
+    struct text_buffer text = TEXT_BUFFER_INIT;
+    int done = ask(ctl, "operations", NULL, &result, e);
+
+    if (done)
+        return done < 0 ? -1 : 0;
+    struct json_object *list = json_get(result, "operations");
+    for (size_t i = 0; i < length_of(list); i++) {
+        struct json_object *o = json_object_array_get_idx(list, i);
+        char since[SCREEN_TEXT_SIZE];
+        screen_duration(json_get_int(o, "since_s", -1), since);
+        screen_cell(&table, json_get_string(o, "instance_uuid", NULL));
+        screen_cell(&table, json_get_string(o, "operation", NULL));
+        screen_cell(&table, json_get_string(o, "step", NULL));
+        screen_cell(&table, since);
+    }
+    screen_table_print(&text, &table);
+    screen_table_free(&table);
+    return ctl_print(ctl, &text, e);
+}
+
 int ctl_run_show(struct ctl *ctl, struct err *e)
 {
     struct json_object *args = json_object_new_object();

@@ -76,7 +76,11 @@ COMMAND(conf_reload, "conf reload", "", 0, 0, 0, NONE,
 COMMAND(conf_import, "conf import", "FILE...", 1, -1, WITH(OUTPUT), FILES,
         "Turn a nova.conf into YAML with only what differs from the defaults; works without an agent.",
         "Secrets are written only with --output.")
-COMMAND(status, "status", "", 0, 0, WITH(METHODS), NONE, "Show the state of the agent, the message bus and the hypervisor.", "")
+COMMAND(operations, "operations", "", 0, 0, 0, NONE, "List what is being done to instances of the host at present.", "")
+COMMAND(takeover_check, "takeover check", "", 0, 0, WITH(CONFIG_FILE) | WITH(CONFIG_DIR), NONE,
+        "Tell beforehand what would not work if computed took this host over from nova-compute; works without an agent.",
+        "Nothing is changed and no request is taken, so nova-compute may run meanwhile. The files are those that computed would read.")
+COMMAND(status, "status", "", 0, 0, WITH(METHODS), NONE, "Show the state of the agent, the message bus, the hypervisor and the node.", "")
 COMMAND(stats, "stats", "", 0, 0, 0, NONE, "Show counters, the slowest callbacks and the memory in use.", "")
 COMMAND(log_level, "log-level", "[MODULE] [LEVEL]", 0, 2, 0, LEVELS,
         "Show or change the level of the log, of all modules or one: debug, info, warning, error.", "")

@@ -65,23 +65,23 @@ METHOD(snapshot_instance, COMPUTE, 6, 0, CAST, MAIN, UNSERVED,
 METHOD(backup_instance, COMPUTE, 6, 0, CAST, MAIN, UNSERVED,
        ARG(image_id, STRING, REQUIRED) ARG(instance, OBJECT(Instance), REQUIRED) ARG(backup_type, STRING, NULLABLE)
        ARG(rotation, INT, NULLABLE))
-METHOD(start_instance, COMPUTE, 6, 0, CAST, MAIN, UNSERVED,
+METHOD(start_instance, COMPUTE, 6, 0, CAST, MAIN, SERVED(instance_start),
        ARG(instance, OBJECT(Instance), REQUIRED))
-METHOD(stop_instance, COMPUTE, 6, 0, CAST, MAIN, UNSERVED,
+METHOD(stop_instance, COMPUTE, 6, 0, CAST, MAIN, SERVED(instance_stop),
        ARG(instance, OBJECT(Instance), REQUIRED) ARG(clean_shutdown, BOOL, NULLABLE))
-METHOD(reboot_instance, COMPUTE, 6, 0, CAST, MAIN, UNSERVED,
+METHOD(reboot_instance, COMPUTE, 6, 0, CAST, MAIN, SERVED(instance_reboot),
        ARG(instance, OBJECT(Instance), REQUIRED) ARG(block_device_info, DICT, NULLABLE) ARG(reboot_type, STRING, REQUIRED))
-METHOD(pause_instance, COMPUTE, 6, 0, CAST, MAIN, UNSERVED,
+METHOD(pause_instance, COMPUTE, 6, 0, CAST, MAIN, SERVED(instance_pause),
        ARG(instance, OBJECT(Instance), REQUIRED))
-METHOD(unpause_instance, COMPUTE, 6, 0, CAST, MAIN, UNSERVED,
+METHOD(unpause_instance, COMPUTE, 6, 0, CAST, MAIN, SERVED(instance_unpause),
        ARG(instance, OBJECT(Instance), REQUIRED))
-METHOD(suspend_instance, COMPUTE, 6, 0, CAST, MAIN, UNSERVED,
+METHOD(suspend_instance, COMPUTE, 6, 0, CAST, MAIN, SERVED(instance_suspend),
        ARG(instance, OBJECT(Instance), REQUIRED))
-METHOD(resume_instance, COMPUTE, 6, 0, CAST, MAIN, UNSERVED,
+METHOD(resume_instance, COMPUTE, 6, 0, CAST, MAIN, SERVED(instance_resume),
        ARG(instance, OBJECT(Instance), REQUIRED))
-METHOD(soft_delete_instance, COMPUTE, 6, 0, CAST, MAIN, UNSERVED,
+METHOD(soft_delete_instance, COMPUTE, 6, 0, CAST, MAIN, SERVED(instance_soft_delete),
        ARG(instance, OBJECT(Instance), REQUIRED))
-METHOD(restore_instance, COMPUTE, 6, 0, CAST, MAIN, UNSERVED,
+METHOD(restore_instance, COMPUTE, 6, 0, CAST, MAIN, SERVED(instance_restore),
        ARG(instance, OBJECT(Instance), REQUIRED))
 METHOD(rescue_instance, COMPUTE, 6, 0, CAST, MAIN, UNSERVED,
        ARG(instance, OBJECT(Instance), REQUIRED) ARG(rescue_password, STRING, NULLABLE)
@@ -98,39 +98,39 @@ METHOD(unquiesce_instance, COMPUTE, 6, 0, CAST, MAIN, UNSERVED,
        ARG(instance, OBJECT(Instance), REQUIRED) ARG(mapping, ANY, OPTIONAL))
 
 /* ---- consoles, what is told of a guest and of the host ---- */
-METHOD(get_console_output, COMPUTE, 6, 0, CALL, MAIN, UNSERVED,
+METHOD(get_console_output, COMPUTE, 6, 0, CALL, MAIN, SERVED(instance_console_output),
        ARG(instance, OBJECT(Instance), REQUIRED) ARG(tail_length, ANY, NULLABLE))
-METHOD(get_vnc_console, COMPUTE, 6, 0, CALL, MAIN, UNSERVED,
+METHOD(get_vnc_console, COMPUTE, 6, 0, CALL, MAIN, SERVED(instance_vnc_console),
        ARG(console_type, STRING, REQUIRED) ARG(instance, OBJECT(Instance), REQUIRED))
-METHOD(get_spice_console, COMPUTE, 6, 0, CALL, MAIN, UNSERVED,
+METHOD(get_spice_console, COMPUTE, 6, 0, CALL, MAIN, SERVED(instance_spice_console),
        ARG(console_type, STRING, REQUIRED) ARG(instance, OBJECT(Instance), REQUIRED))
-METHOD(get_serial_console, COMPUTE, 6, 0, CALL, MAIN, UNSERVED,
+METHOD(get_serial_console, COMPUTE, 6, 0, CALL, MAIN, SERVED(instance_serial_console),
        ARG(console_type, STRING, REQUIRED) ARG(instance, OBJECT(Instance), REQUIRED))
 METHOD(get_rdp_console, COMPUTE, 6, 0, CALL, MAIN, UNSERVED,
        ARG(console_type, STRING, REQUIRED) ARG(instance, OBJECT(Instance), REQUIRED))
 METHOD(get_mks_console, COMPUTE, 6, 0, CALL, MAIN, UNSERVED,
        ARG(console_type, STRING, REQUIRED) ARG(instance, OBJECT(Instance), REQUIRED))
-METHOD(validate_console_port, COMPUTE, 6, 0, CALL, ALT, UNSERVED,
+METHOD(validate_console_port, COMPUTE, 6, 0, CALL, ALT, SERVED(instance_validate_console_port),
        ARG(instance, OBJECT(Instance), REQUIRED) ARG(port, ANY, REQUIRED) ARG(console_type, STRING, REQUIRED))
-METHOD(get_instance_diagnostics, COMPUTE, 6, 0, CALL, MAIN, UNSERVED,
+METHOD(get_instance_diagnostics, COMPUTE, 6, 0, CALL, MAIN, SERVED(instance_diagnostics),
        ARG(instance, OBJECT(Instance), REQUIRED))
-METHOD(get_diagnostics, COMPUTE, 6, 0, CALL, MAIN, UNSERVED,
+METHOD(get_diagnostics, COMPUTE, 6, 0, CALL, MAIN, SERVED(instance_diagnostics_old),
        ARG(instance, OBJECT(Instance), REQUIRED))
-METHOD(set_host_enabled, COMPUTE, 6, 0, CALL, MAIN, UNSERVED,
+METHOD(set_host_enabled, COMPUTE, 6, 0, CALL, MAIN, SERVED(host_set_enabled),
        ARG(enabled, BOOL, REQUIRED))
-METHOD(get_host_uptime, COMPUTE, 6, 0, CALL, MAIN, UNSERVED, )
+METHOD(get_host_uptime, COMPUTE, 6, 0, CALL, MAIN, SERVED(host_uptime), )
 METHOD(host_power_action, COMPUTE, 6, 0, CALL, MAIN, UNSERVED,
        ARG(action, STRING, REQUIRED))
 METHOD(host_maintenance_mode, COMPUTE, 6, 0, CALL, MAIN, UNSERVED,
        ARG(host, STRING, NULLABLE) ARG(mode, ANY, NULLABLE))
 
 /* ---- ports ---- */
-METHOD(attach_interface, COMPUTE, 6, 0, CALL, MAIN, UNSERVED,
+METHOD(attach_interface, COMPUTE, 6, 0, CALL, MAIN, SERVED(instance_attach_interface),
        ARG(instance, OBJECT(Instance), REQUIRED) ARG(network_id, STRING, NULLABLE) ARG(port_id, STRING, NULLABLE)
        ARG(requested_ip, STRING, NULLABLE) ARG(tag, STRING, OPTIONAL))
-METHOD(detach_interface, COMPUTE, 6, 0, CAST, MAIN, UNSERVED,
+METHOD(detach_interface, COMPUTE, 6, 0, CAST, MAIN, SERVED(instance_detach_interface),
        ARG(instance, OBJECT(Instance), REQUIRED) ARG(port_id, STRING, REQUIRED))
-METHOD(inject_network_info, COMPUTE, 6, 0, CAST, MAIN, UNSERVED,
+METHOD(inject_network_info, COMPUTE, 6, 0, CAST, MAIN, SERVED(instance_inject_network_info),
        ARG(instance, OBJECT(Instance), REQUIRED))
 METHOD(add_fixed_ip_to_instance, COMPUTE, 6, 0, CAST, MAIN, UNSERVED,
        ARG(network_id, STRING, REQUIRED) ARG(instance, OBJECT(Instance), REQUIRED))
