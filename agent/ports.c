@@ -29,6 +29,13 @@ static int port_from_vif(const struct vif *vif, const char *instance_uuid, struc
                        vif->port_id, vif->type);
     if (!vif->bridge)
         return err_set(e, ERR_PRECHECK, "port %s names no bridge", vif->port_id);
+    /* plugged straight it would have no security groups: that firewall sits on the bridge between */
+    if (ovs && vif->ovs_hybrid_plug)
+        return err_set(
+            e, ERR_PRECHECK,
+            "port %s wants a hybrid plug (Neutron's firewall_driver iptables_hybrid); this "
+            "agent wires ports straight into Open vSwitch (openvswitch, noop)",
+            vif->port_id);
     struct net_port *port = NEW(struct net_port);
     port->kind = ovs ? NET_KIND_OVS : NET_KIND_BRIDGE;
     port->port_id = text_dup(ovs && vif->ovs_interface_id ? vif->ovs_interface_id : vif->port_id);

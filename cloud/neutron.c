@@ -13,7 +13,7 @@
 LOG_MODULE(neutron);
 
 enum {
-    WARM_FOR_S = 600,        /* after the last one who wanted it */
+    WARM_FOR_S = 120,        /* after the last one who wanted it */
     WARM_EVERY_S = 25,       /* servers and middle boxes close idle connections, some after 30 s */
     EXTENSIONS_EVERY_S = 600 /* Nova's extension_sync_interval */
 };
@@ -66,7 +66,7 @@ static void warm(void *aux)
     struct neutron *neutron = aux;
 
     if (neutron->warming || clock_monotonic_us() >= neutron->warm_until_us)
-        return;
+        return; /* the next one who wants it begins anew */
     neutron->warming = true;
     struct batch *batch = neutron_batch(neutron->nova, NULL);
     batch_get(batch, text_dup(EXTENSIONS_PATH), "the extensions");
@@ -80,6 +80,11 @@ void neutron_warm(struct nova *nova)
     neutron->warm_until_us = clock_monotonic_us() + WARM_FOR_S * USEC_PER_SEC;
     if (!loop_timer_armed(neutron->warm_timer))
         warm(neutron);
+}
+
+void neutron_bindings_warm(struct cloud *cloud)
+{
+    neutron_warm(nova_of(cloud));
 }
 
 /* ---- extensions ---- */

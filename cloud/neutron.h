@@ -22,7 +22,7 @@ struct neutron *neutron_new(struct nova *nova);
 void neutron_free(struct neutron *neutron); /* NULL is accepted */
 
 /*
- * Makes sure of token, endpoint and an open connection, and keeps them for the next ten minutes, so that
+ * Makes sure of token, endpoint and an open connection, and keeps them for the next two minutes, so that
  * an activation leaves as one packet. Cheap when all is warm. For the beginning of a migration and each
  * save of its progress.
  */
@@ -33,6 +33,7 @@ void neutron_bindings(struct cloud *cloud, struct json_object *context,
                       const struct instance *instance, const struct migrate_data *data,
                       const char *host, enum cloud_binding_change what, cloud_done_fn done,
                       void *aux);
+void neutron_bindings_warm(struct cloud *cloud);
 void neutron_ports_allocate(struct cloud *cloud, struct json_object *context,
                             const struct instance *instance, struct json_object *requested,
                             struct json_object *security_groups, cloud_result_fn done, void *aux);

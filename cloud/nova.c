@@ -216,7 +216,6 @@ static void nova_migration_save(struct cloud *cloud, struct json_object *context
     struct two_saves *saves = NEW(struct two_saves);
     bool write = record && text_equal(role, "source") && object_changed(record->object, NULL);
 
-    neutron_warm(nova); /* the activation must leave at once */
     saves->open = 1;
     saves->done = done;
     saves->aux = aux;
@@ -637,6 +636,7 @@ const struct cloud_ops cloud_nova_ops = {
     .fault = nova_fault,
     .block_devices = nova_block_devices,
     .bindings = neutron_bindings,
+    .bindings_warm = neutron_bindings_warm,
     .migrations = nova_migrations,
     .migrate = nova_migrate,
     .node_start = nova_node_start,

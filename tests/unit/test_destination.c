@@ -375,6 +375,20 @@ UNIT_TEST(fails_vif, "a kind of port that this agent does not wire is refused wi
     nothing_left();
 }
 
+UNIT_TEST(fails_hybrid, "a port that wants a firewall bridge is refused, not wired without it")
+{
+    struct json_object *args = world_pre_args(WORLD_MIGRATION);
+    struct json_object *vifs = json_get(world_data(args, "migrate_data"), "vifs");
+    struct json_object *vif = world_data(json_object_array_get_idx(vifs, 0), NULL);
+    json_add_string(vif, "vif_type", "ovs");
+    json_add_string(vif, "vif_details_json", "{\"ovs_hybrid_plug\": true}");
+    struct fake_asked *a = world_ask(w, RPC_METHOD_pre_live_migration, args);
+    world_settle(w);
+    UNIT_EQ(a->end, FAKE_FAILED);
+    UNIT_HAS(a->e.text, "wants a hybrid plug");
+    nothing_left();
+}
+
 UNIT_TEST(exists, "a guest that exists here is refused, never touched, and nothing is parked")
 {
     world_add_guest(w, VIRT_STATE_SHUTOFF);
