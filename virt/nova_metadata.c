@@ -18,6 +18,12 @@ struct writer {
     xmlNs *ns;
 };
 
+/* U+FFFE and U+FFFF, which are well-formed UTF-8. */
+static bool is_no_character(const char *s, size_t length)
+{
+    return length == 3 && memcmp(s, "\xef\xbf", 2) == 0 && (unsigned char)s[2] >= 0xbe;
+}
+
 /* libxml2 writes what it is given: characters that XML 1.0 does not know, and bytes that are no UTF-8,
  * would make libvirt refuse the whole domain. */
 static char *xml_safe(const char *s)
@@ -29,7 +35,7 @@ static char *xml_safe(const char *s)
         size_t n = text_printable(s + at, length - at);
         bool blank = s[at] == '\t' || s[at] == '\n';
 
-        if (n > 0 || blank)
+        if (blank || (n > 0 && !is_no_character(s + at, n)))
             text_buffer_add_n(&out, s + at, blank ? 1 : n);
         else
             text_buffer_add(&out, "?");
