@@ -20,6 +20,7 @@
 #include "lib/metrics.h"
 #include "lib/text.h"
 #include "lib/workers.h"
+#include "virt/build_options.h"
 #include "virt/virt.h"
 
 enum { WORDS_MAX = 32, SLOW_MAX = 8 };
@@ -246,6 +247,165 @@ static int do_slow(struct request *r)
     return 0;
 }
 
+/* --- the life of a guest; XML comes and goes by files of this host --- */
+
+enum { FILE_MAX_BYTES = 1 << 20 };
+
+static char *read_text(const char *path)
+{
+    FILE *file = path ? fopen(path, "re") : NULL;
+    if (!file)
+        return text_dup("");
+    char *text = mem_new(FILE_MAX_BYTES);
+    size_t length = fread(text, 1, FILE_MAX_BYTES - 1, file);
+    text[length] = '\0';
+    (void)fclose(file);
+    return text;
+}
+
+/* A guest of one disk and one port, as flavor and image without wishes make it. */
+static int do_build(struct request *r)
+{
+    struct conf *conf = conf_for_test("libvirt.virt_type", "qemu", "libvirt.cpu_mode", "none",
+                                      "DEFAULT.instances_path", option(r, "instances"), NULL);
+    const struct virt_build_request request = {
+        .conf = conf, .vcpus = 1, .memory_mb = number(r, "memory"), .has_kernel = true};
+    _cleanup_(virt_build_options_freep) struct virt_build_options *options = NULL;
+    _cleanup_(str_freep) char *xml = NULL;
+    int rc = virt_build_options_make(&request, &options, &r->error);
+    conf_unref(conf);
+    if (rc < 0)
+        return -1;
+    struct virt_build build = options->build;
+    struct virt_build_disk disk = options->disk;
+    struct virt_build_interface port = options->interface;
+    build.uuid = r->words[2];
+    build.name = option(r, "name");
+    build.emulator = option(r, "emulator");
+    build.kernel = option(r, "kernel");
+    build.initrd = option(r, "initrd");
+    build.console_log = option(r, "log");
+    build.command_line = "console=ttyS0 quiet panic=1";
+    disk.path = option(r, "disk");
+    disk.format = "qcow2";
+    disk.target = "vda";
+    port.mac = option(r, "mac");
+    port.tap = option(r, "tap");
+    port.bridge = option(r, "bridge");
+    port.mtu = 1450;
+    build.disks = &disk;
+    build.interfaces = &port;
+    build.disk_count = build.interface_count = 1;
+    if (virt_build_xml(&build, &xml, &r->error) < 0)
+        return -1;
+    json_add_string(r->answer, "xml", xml);
+    return 0;
+}
+
+static int do_build_port(struct request *r)
+{
+    const struct virt_build_interface port = {.mac = option(r, "mac"),
+                                              .model = "virtio",
+                                              .driver = "qemu",
+                                              .tap = option(r, "tap"),
+                                              .bridge = option(r, "bridge")};
+    _cleanup_(str_freep) char *xml = NULL;
+    if (virt_build_interface_xml(&port, &xml, &r->error) < 0)
+        return -1;
+    json_add_string(r->answer, "xml", xml);
+    return 0;
+}
+
+static int do_create(struct request *r)
+{
+    _cleanup_(str_freep) char *xml = read_text(option(r, "file"));
+    return virt_guest_create(r->tool->virt, xml, number(r, "paused") != 0, &r->error);
+}
+
+static int do_define(struct request *r)
+{
+    _cleanup_(str_freep) char *xml = read_text(option(r, "file"));
+    return virt_guest_define(r->tool->virt, xml, &r->error);
+}
+
+static int do_attach(struct request *r)
+{
+    _cleanup_(str_freep) char *xml = read_text(option(r, "file"));
+    return virt_guest_attach(r->tool->virt, r->words[2], xml, &r->error);
+}
+
+static int do_detach(struct request *r)
+{
+    _cleanup_(str_freep) char *xml = read_text(option(r, "file"));
+    return virt_guest_detach(r->tool->virt, r->words[2], xml, number(r, "within") * USEC_PER_SEC,
+                             &r->error);
+}
+
+static int do_xml(struct request *r)
+{
+    _cleanup_(str_freep) char *xml = NULL;
+    if (virt_guest_xml(r->tool->virt, r->words[2], &xml, &r->error) < 0)
+        return -1;
+    json_add_string(r->answer, "xml", xml);
+    return 0;
+}
+
+static int do_consoles(struct request *r)
+{
+    struct virt_consoles consoles;
+    if (virt_guest_consoles(r->tool->virt, r->words[2], &consoles, &r->error) < 0)
+        return -1;
+    json_add_int(r->answer, "vnc", consoles.vnc_port);
+    json_add_int(r->answer, "serial", consoles.serial_count);
+    return 0;
+}
+
+static int do_diagnostics(struct request *r)
+{
+    struct json_object *o;
+    if (virt_guest_diagnostics(r->tool->virt, r->words[2], &o, &r->error) < 0)
+        return -1;
+    json_add(r->answer, "diagnostics", o);
+    return 0;
+}
+
+static int do_copy_disk(struct request *r)
+{
+    return virt_guest_copy_disk(r->tool->virt, r->words[2], option(r, "target"), option(r, "path"),
+                                option(r, "format"), &r->error);
+}
+
+static int do_resources(struct request *r)
+{
+    _cleanup_(virt_resources_freep) struct virt_resources *found = NULL;
+    if (virt_resources_read(r->tool->virt, &found, &r->error) < 0)
+        return -1;
+    const struct {
+        const char *name;
+        int64_t value;
+    } rows[] = {
+        {"cpus", found->cpus},
+        {"memory_mb", found->memory_mb},
+        {"memory_used_mb", found->memory_used_mb},
+        {"local_gb", found->local_gb},
+        {"local_used_gb", found->local_used_gb},
+        {"disk_available_least_gb", found->disk_available_least_gb},
+        {"guests", (int64_t)found->guests},
+        {"hypervisor_version", found->hypervisor_version},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+        json_add_int(r->answer, rows[i].name, rows[i].value);
+    struct json_object *traits = json_object_new_array();
+    for (size_t i = 0; found->traits[i]; i++)
+        json_object_array_add(traits, json_object_new_string(found->traits[i]));
+    json_add(r->answer, "traits", traits);
+    json_add(r->answer, "cpu_info", json_object_get(found->cpu_info));
+    json_add(r->answer, "supported_instances", json_object_get(found->supported_instances));
+    json_add_string(r->answer, "uptime", found->uptime);
+    json_add_string(r->answer, "type", found->type);
+    return 0;
+}
+
 #define PLAIN(name, function)                                                                      \
     static int name(struct request *r)                                                             \
     {                                                                                              \
@@ -258,20 +418,51 @@ PLAIN(do_resume, virt_guest_resume)
 PLAIN(do_destroy, virt_guest_destroy)
 PLAIN(do_destroy_incoming, virt_guest_destroy_incoming)
 PLAIN(do_undefine, virt_guest_undefine)
+PLAIN(do_start, virt_guest_start)
+PLAIN(do_shutdown, virt_guest_shutdown)
+PLAIN(do_reboot, virt_guest_reboot)
+PLAIN(do_power_off, virt_guest_power_off)
+PLAIN(do_save, virt_guest_save)
+PLAIN(do_save_remove, virt_guest_save_remove)
 
 static const struct {
     const char *name;
     int (*run)(struct request *r);
 
 } commands[] = {
-    {"migrate", do_migrate},   {"state", do_state},
-    {"guest", do_guest},       {"check", do_check},
-    {"sample", do_sample},     {"completed", do_completed},
-    {"downtime", do_downtime}, {"bandwidth", do_bandwidth},
-    {"abort", do_abort},       {"post_copy", do_post_copy},
-    {"suspend", do_suspend},   {"resume", do_resume},
-    {"destroy", do_destroy},   {"destroy_incoming", do_destroy_incoming},
-    {"undefine", do_undefine}, {"slow", do_slow},
+    {"migrate", do_migrate},
+    {"state", do_state},
+    {"guest", do_guest},
+    {"check", do_check},
+    {"sample", do_sample},
+    {"completed", do_completed},
+    {"downtime", do_downtime},
+    {"bandwidth", do_bandwidth},
+    {"abort", do_abort},
+    {"post_copy", do_post_copy},
+    {"suspend", do_suspend},
+    {"resume", do_resume},
+    {"destroy", do_destroy},
+    {"destroy_incoming", do_destroy_incoming},
+    {"undefine", do_undefine},
+    {"slow", do_slow},
+    {"build", do_build},
+    {"build_port", do_build_port},
+    {"create", do_create},
+    {"define", do_define},
+    {"attach", do_attach},
+    {"detach", do_detach},
+    {"xml", do_xml},
+    {"consoles", do_consoles},
+    {"start", do_start},
+    {"shutdown", do_shutdown},
+    {"reboot", do_reboot},
+    {"power_off", do_power_off},
+    {"save", do_save},
+    {"save_remove", do_save_remove},
+    {"copy_disk", do_copy_disk},
+    {"diagnostics", do_diagnostics},
+    {"resources", do_resources},
 };
 
 static void run_request(void *aux)
@@ -383,7 +574,10 @@ int main(int argc, char **argv)
     struct conf *conf = conf_for_test(
         "libvirt.connection_uri", argument(argc, argv, "uri", "qemu:///system"),
         "libvirt.live_migration_keepalive_interval", argument(argc, argv, "interval", "5"),
-        "libvirt.live_migration_keepalive_count", argument(argc, argv, "count", "3"), NULL);
+        "libvirt.live_migration_keepalive_count", argument(argc, argv, "count", "3"),
+        "libvirt.virt_type", argument(argc, argv, "virt_type", "qemu"), "libvirt.cpu_mode",
+        argument(argc, argv, "cpu_mode", "host-model"), "DEFAULT.instances_path",
+        argument(argc, argv, "instances", "/var/lib/nova/instances"), NULL);
     if (loop_new(&tool.loop, &e) < 0 || workers_new(&tool.workers, tool.loop, 16, &e) < 0 ||
         !loop_add_fd(tool.loop, STDIN_FILENO, EPOLLIN, "input", on_input, &tool, &e) ||
         virt_new(&tool.virt, tool.loop, conf, &callbacks, NULL, &e) < 0 ||
