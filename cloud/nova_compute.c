@@ -30,10 +30,12 @@ static void fill_text(struct object *compute, const char *field, struct json_obj
 {
     const char *is = object_string(compute, field, NULL);
     _cleanup_(json_putp) struct json_object *parsed = NULL;
-    _cleanup_(str_freep) char *text = value ? json_text(value) : text_dup("{}");
+    _cleanup_(json_putp) struct json_object *wanted =
+        value ? json_object_get(value) : json_object_new_object();
 
-    if (is && json_parse(is, strlen(is), &parsed, NULL) == 0 && json_same(parsed, value))
+    if (is && json_parse(is, strlen(is), &parsed, NULL) == 0 && json_same(parsed, wanted))
         return;
+    _cleanup_(str_freep) char *text = json_text(wanted);
     object_set_string(compute, field, text);
 }
 
