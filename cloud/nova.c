@@ -12,6 +12,7 @@
 #include "cloud/glance.h"
 #include "cloud/neutron.h"
 #include "cloud/nova_node.h"
+#include "cloud/placement.h"
 #include "lib/clock.h"
 #include "lib/json.h"
 #include "lib/log.h"
@@ -40,6 +41,7 @@ static int open_services(struct nova *nova, struct err *e)
         if (service_new(&nova->services[kind], (enum service_kind)kind, nova->http,
                         nova->cloud->loop, nova->cloud->conf, e) < 0)
             return -1;
+    nova->placement = placement_new(nova->cloud, nova->services[SERVICE_PLACEMENT]);
     nova->neutron = neutron_new(nova);
     return 0;
 }
@@ -65,6 +67,7 @@ static void nova_close(struct cloud *cloud)
         return;
     if (nova->workers)
         workers_free(nova->workers, 2 * USEC_PER_SEC);
+    placement_free(nova->placement);
     conductor_free(nova->conductor);
     for (int kind = 0; kind < SERVICE_KIND_COUNT; kind++)
         service_free(nova->services[kind]);
@@ -637,6 +640,7 @@ const struct cloud_ops cloud_nova_ops = {
     .block_devices = nova_block_devices,
     .bindings = neutron_bindings,
     .bindings_warm = neutron_bindings_warm,
+    .allocations = placement_allocations,
     .migrations = nova_migrations,
     .migrate = nova_migrate,
     .node_start = nova_node_start,
@@ -658,6 +662,8 @@ const struct cloud_ops cloud_nova_ops = {
     .reschedule = nova_reschedule,
     .console_token = nova_console_token,
     .console_tokens_clean = nova_console_tokens_clean,
+    .allocations_delete = placement_allocations_delete,
+    .allocations_here = placement_allocations_here,
     .ports_allocate = neutron_ports_allocate,
     .ports_release = neutron_ports_release,
     .ports_refresh = neutron_ports_refresh,

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cloud/placement.h"
 #include "lib/clock.h"
 #include "lib/json.h"
 #include "lib/log.h"
@@ -206,7 +207,17 @@ static void start_finished(struct nova_node *node)
 
 static void placement_written(struct nova_node *node, cloud_done_fn done)
 {
-    done(node, NULL);
+    struct placement *placement = node->nova->placement;
+
+    placement_expect_enabled(placement, !nova_service_is_disabled(node->service));
+    placement_update(placement, node->uuid, &node->facts, done, node);
+}
+
+/* From Nova 33 on the scheduler asks for it. */
+static void note_owner(struct nova_node *node)
+{
+    if (placement_knows_trait(node->nova->placement, "OWNER_NOVA"))
+        nova_service_set_owner(node->service);
 }
 
 /* ---- the compute node record ---- */
@@ -281,6 +292,8 @@ static void first_placement_written(void *aux, const struct err *failure)
         log_err(LOG_LEVEL_WARNING, failure,
                 "Placement does not have %s yet; it is tried again with the next figures",
                 node->nova->cloud->host);
+    else
+        note_owner(node);
     start_finished(node);
 }
 
@@ -532,10 +545,12 @@ static void update_placement_written(void *aux, const struct err *failure)
 {
     struct nova_node *node = aux;
 
-    if (failure)
+    if (failure) {
         update_end(node, failure);
-    else
-        save_compute(node, update_compute_saved);
+        return;
+    }
+    note_owner(node);
+    save_compute(node, update_compute_saved);
 }
 
 static void update_refreshed(void *aux, const struct err *failure)

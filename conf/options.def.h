@@ -96,6 +96,28 @@ OPT(DEFAULT, shutdown_timeout, INT, "60", .min = 0, .max = 86400, .unit = "s", .
     .help = "How long an instance that is stopped may take to shut itself down, before it is powered off.",
     .more = "The image property os_shutdown_timeout says it for one image.",
     .nova = "same", .since = "0.2")
+OPT(DEFAULT, reserved_host_cpus, INT, "0", .min = 0, .max = 65536,
+    .help = "CPUs kept for the host itself.",
+    .nova = "same", .since = "0.2")
+OPT(DEFAULT, cpu_allocation_ratio, FLOAT, NULL, .min = 0, .max = 1000000,
+    .help = "How many CPUs of instances one CPU of this host carries; unset leaves Placement's number alone.",
+    .more = "Unset or 0, a new provider begins with initial_cpu_allocation_ratio.",
+    .nova = "same", .since = "0.2")
+OPT(DEFAULT, ram_allocation_ratio, FLOAT, NULL, .min = 0, .max = 1000000,
+    .help = "The same for memory.",
+    .nova = "same", .since = "0.2")
+OPT(DEFAULT, disk_allocation_ratio, FLOAT, NULL, .min = 0, .max = 1000000,
+    .help = "The same for disk space.",
+    .nova = "same", .since = "0.2")
+OPT(DEFAULT, initial_cpu_allocation_ratio, FLOAT, "4.0", .min = 0, .max = 1000000,
+    .help = "The cpu_allocation_ratio of a new provider.",
+    .nova = "differs: 16.0 in Nova before 2023.1", .since = "0.2")
+OPT(DEFAULT, initial_ram_allocation_ratio, FLOAT, "1.0", .min = 0, .max = 1000000,
+    .help = "The ram_allocation_ratio of a new provider.",
+    .nova = "differs: 1.5 in Nova before 2023.1", .since = "0.2")
+OPT(DEFAULT, initial_disk_allocation_ratio, FLOAT, "1.0", .min = 0, .max = 1000000,
+    .help = "The disk_allocation_ratio of a new provider.",
+    .nova = "same", .since = "0.2")
 OPT(DEFAULT, graceful_shutdown_timeout, INT, "60", .min = 0, .max = 86400, .unit = "s", .flags = CONF_RELOAD,
     .help = "How long a stopping agent waits for requests under way; a running migration goes on without it.",
     .more = "0 means to wait as long as it takes.",
