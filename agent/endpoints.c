@@ -4,6 +4,7 @@
 
 #include "agent/check.h"
 #include "agent/commands.h"
+#include "agent/instance_build.h"
 #include "agent/instance_console.h"
 #include "agent/instance_interface.h"
 #include "agent/instance_power.h"

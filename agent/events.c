@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the rooms tell the agent: libvirt's events, the direct line, the bus. */
 #include "agent/destination.h"
+#include "agent/instance_build.h"
 #include "agent/migration.h"
 #include "agent/node.h"
 #include "agent/power_sync.h"
@@ -36,6 +37,7 @@ void agent_virt_connection(void *aux, bool up, const char *why)
         return;
     }
     log_info("libvirt is connected");
+    instance_builds_take_back(agent, NULL);
     source_next(agent);
 }
 

@@ -15,6 +15,7 @@
 
 #include "agent/agent.h"
 #include "agent/control.h"
+#include "agent/instance_make.h"
 #include "agent/migration.h"
 #include "agent/node.h"
 #include "agent/power_sync.h"
@@ -169,10 +170,11 @@ static const struct undo_handler *join_undo_handlers(struct agent *agent)
     struct undo_handler *disks = virt_storage_undo_handlers(agent->undo_conf);
     const struct undo_handler *ports = net_undo_handlers(agent->net);
     size_t n = count_rows(disks), k = count_rows(ports);
-    struct undo_handler *rows = NEW_ARRAY(struct undo_handler, n + k + 1);
+    struct undo_handler *rows = NEW_ARRAY(struct undo_handler, n + k + 2);
 
     memcpy(rows, disks, n * sizeof(*rows));
     memcpy(rows + n, ports, k * sizeof(*rows));
+    rows[n + k] = instance_make_undo_handler(agent->virt);
     free(disks);
     return rows;
 }
@@ -253,6 +255,7 @@ static void close_all(struct process *p)
     power_sync_close(agent);
     node_close(agent);
     operation_close(agent);
+    json_object_put(agent->unfinished_builds);
     switchover_free(agent->switchover);
     net_free(agent->net);
     virt_free(agent->virt);

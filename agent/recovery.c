@@ -6,6 +6,7 @@
  * takes: what was prepared is taken back only when the source says that it is over.
  */
 #include "agent/destination.h"
+#include "agent/instance_build.h"
 #include "agent/migration.h"
 #include "cloud/instances.h"
 #include "lib/clock.h"
@@ -18,7 +19,7 @@ enum { ASK_PERIOD_US = 5000000, ASK_PERIOD_MAX_US = 60000000, ASK_TIMEOUT_US = 1
 
 struct load {
     struct agent *agent;
-    struct json_object *records;
+    struct json_object *records, *builds;
     size_t parked;
     struct err e;
 };
@@ -285,10 +286,11 @@ static void take_record(void *aux, const char *uuid, const char *role, struct js
 
     if (!text_equal(json_get_string(record, "uuid", ""), uuid) ||
         !text_equal(json_get_string(record, "role", ""), role)) {
-        log_error("journal record %s.%s is about another migration and is left alone", uuid, role);
+        log_error("journal record %s.%s is about another one and is left alone", uuid, role);
         return;
     }
-    json_object_array_add(load->records, json_object_get(record));
+    json_object_array_add(text_equal(role, "build") ? load->builds : load->records,
+                          json_object_get(record));
 }
 
 static void load_run(void *aux)
@@ -327,6 +329,7 @@ static void load_done(void *aux, enum work_end end)
         resume(load->agent, json_object_array_get_idx(load->records, i));
     if (load->parked > 0)
         log_error("%zu journal record(s) cannot be read and are parked", load->parked);
+    instance_builds_take_back(load->agent, load->builds);
     load->agent->recovered = true;
     source_next(load->agent);
     agent_rpc_release(load->agent);
@@ -337,6 +340,7 @@ static void load_release(void *aux)
     struct load *load = aux;
 
     json_object_put(load->records);
+    json_object_put(load->builds);
     free(load);
 }
 
@@ -351,5 +355,6 @@ void recovery_start(struct agent *agent)
 
     load->agent = agent;
     load->records = json_object_new_array();
+    load->builds = json_object_new_array();
     workers_submit(agent->workers, &work);
 }

@@ -43,14 +43,14 @@ METHOD(live_migration_abort, COMPUTE, 6, 0, CAST, MAIN, SERVED(endpoint_live_mig
        ARG(instance, OBJECT(Instance), REQUIRED) ARG(migration_id, INT, REQUIRED))
 
 /* ---- the life of an instance ---- */
-METHOD(build_and_run_instance, COMPUTE, 6, 0, CAST, MAIN, UNSERVED,
+METHOD(build_and_run_instance, COMPUTE, 6, 0, CAST, MAIN, SERVED(instance_build),
        ARG(instance, OBJECT(Instance), REQUIRED) ARG(image, DICT, NULLABLE)
        ARG(request_spec, OBJECT(RequestSpec), NULLABLE) ARG(filter_properties, DICT, NULLABLE)
        ARG(accel_uuids, LIST, OPTIONAL) ARG(admin_password, STRING, OPTIONAL) ARG(injected_files, LIST, OPTIONAL)
        ARG(requested_networks, OBJECT(NetworkRequestList), OPTIONAL) ARG(security_groups, LIST, OPTIONAL)
        ARG(block_device_mapping, OBJECT(BlockDeviceMappingList), OPTIONAL) ARG(node, STRING, OPTIONAL)
        ARG(limits, ANY, OPTIONAL) ARG(host_list, LIST, OPTIONAL))
-METHOD(terminate_instance, COMPUTE, 6, 0, CAST, MAIN, UNSERVED,
+METHOD(terminate_instance, COMPUTE, 6, 0, CAST, MAIN, SERVED(instance_terminate),
        ARG(instance, OBJECT(Instance), REQUIRED) ARG(bdms, OBJECT(BlockDeviceMappingList), NULLABLE))
 METHOD(rebuild_instance, COMPUTE, 6, 2, CAST, MAIN, UNSERVED,
        ARG(instance, OBJECT(Instance), REQUIRED) ARG(orig_image_ref, STRING, NULLABLE) ARG(image_ref, STRING, NULLABLE)

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "agent/instance_make.h"
 #include "agent/operation.h"
 #include "cloud/cloud_provider.h"
 #include "lib/clock.h"
@@ -312,8 +313,9 @@ static const struct undo_handler *join_handlers(struct agent *agent)
 
     for (const struct undo_handler *row = disks; row->name; row++)
         rows[n++] = *row;
-    for (const struct undo_handler *row = ports; row->name && n < 15; row++)
+    for (const struct undo_handler *row = ports; row->name && n < 14; row++)
         rows[n++] = *row;
+    rows[n++] = instance_make_undo_handler(agent->virt);
     free(disks);
     return rows;
 }
@@ -426,6 +428,8 @@ static void close_agent(struct world *w)
     }
     cloud_free(agent->cloud);
     operation_close(agent);
+    json_object_put(agent->unfinished_builds);
+    agent->unfinished_builds = NULL;
     switchover_free(agent->switchover);
     journal_free(agent->journal);
     free((void *)agent->undo_handlers);
