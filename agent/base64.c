@@ -53,8 +53,12 @@ char *base64_encode(const void *data, size_t length)
 
         *at++ = alphabet[bits >> 18 & 63];
         *at++ = alphabet[bits >> 12 & 63];
-        *at++ = n > 1 ? alphabet[bits >> 6 & 63] : '=';
-        *at++ = n > 2 ? alphabet[bits & 63] : '=';
+        at[0] = at[1] = '=';
+        if (n > 1)
+            at[0] = alphabet[bits >> 6 & 63];
+        if (n > 2)
+            at[1] = alphabet[bits & 63];
+        at += 2;
     }
     *at = '\0';
     return out;

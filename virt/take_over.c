@@ -96,9 +96,8 @@ static void look_at_disk(const struct look *l, const char *uuid, int directory_f
     _cleanup_(fd_closep) int fd = -1;
     struct err e = ERR_INIT;
 
-    if (image_check_format(format, name, &e) < 0)
-        tell(problems, text_format("instance %s: %s", uuid, e.text));
-    else if (paths_open_file(directory_fd, uuid, name, O_RDONLY, 0, &fd, &e) < 0)
+    if (image_check_format(format, name, &e) < 0 ||
+        paths_open_file(directory_fd, uuid, name, O_RDONLY, 0, &fd, &e) < 0)
         tell(problems, text_format("instance %s: %s", uuid, e.text));
     else if (strcmp(format, "qcow2") == 0)
         check_qcow2(l, uuid, name, fd, problems);
