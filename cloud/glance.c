@@ -228,7 +228,7 @@ static void digest_text(EVP_MD_CTX *md, char *out)
     if (EVP_DigestFinal_ex(md, bytes, &length) != 1)
         return;
     for (unsigned i = 0; i < length; i++)
-        (void)snprintf(out + 2 * i, 3, "%02x", bytes[i]);
+        (void)snprintf(out + 2 * (size_t)i, 3, "%02x", bytes[i]);
 }
 
 static int check_data(const struct transfer *t, const struct digester *d, struct err *e)

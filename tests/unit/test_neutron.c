@@ -266,6 +266,22 @@ UNIT_TEST(unknown_port,
 
 /* ---- builds ---- */
 
+static void has(struct json_object *o, const char *key, const char *value)
+{
+    UNIT_STR(json_get_string(o, key, ""), value);
+}
+
+static void made_with_all(struct json_object *body)
+{
+    has(body, "binding:host_id", "here");
+    has(body, "device_id", UUID);
+    has(body, "device_owner", "compute:nova");
+    has(body, "tenant_id", PROJECT);
+    has(body, "dns_name", "guest");
+    UNIT_TRUE(!json_has(body, "security_groups"));
+    UNIT_EQ(json_object_array_length(json_get(body, "fixed_ips")), 1);
+}
+
 UNIT_TEST(build_network, "a port on a network is made bound, in the project, in one request")
 {
     _cleanup_(instance_freep) struct instance *instance = instance_of("");
@@ -279,14 +295,7 @@ UNIT_TEST(build_network, "a port on a network is made bound, in the project, in 
     neutron_ports_allocate(&cloud, context, instance, requested, NULL, resulted, &end);
     run_until(&end.calls, 1);
     UNIT_EQ(end.e.code, ERR_NONE);
-    struct json_object *body = sent("POST", "/v2.0/ports");
-    UNIT_STR(json_get_string(body, "binding:host_id", ""), "here");
-    UNIT_STR(json_get_string(body, "device_id", ""), UUID);
-    UNIT_STR(json_get_string(body, "device_owner", ""), "compute:nova");
-    UNIT_STR(json_get_string(body, "tenant_id", ""), PROJECT);
-    UNIT_STR(json_get_string(body, "dns_name", ""), "guest");
-    UNIT_TRUE(!json_has(body, "security_groups"));
-    UNIT_EQ(json_object_array_length(json_get(body, "fixed_ips")), 1);
+    made_with_all(sent("POST", "/v2.0/ports"));
     UNIT_TRUE(!json_get_bool(vif(0), "preserve_on_delete", true));
     UNIT_EQ(asked("PUT", NULL), 0);
 }
