@@ -57,7 +57,7 @@ static const char **copy_texts(const char *const *texts)
 
     while (texts && texts[count])
         count++;
-    const char **copies = NEW_ARRAY(const char *, count + 1);
+    const char **copies = texts ? NEW_ARRAY(const char *, count + 1) : NULL;
     for (size_t i = 0; i < count; i++)
         copies[i] = text_dup(texts[i]);
     return copies;
@@ -71,7 +71,8 @@ static void facts_clear(struct cloud_node_facts *facts)
     free((char *)facts->uptime);
     json_object_put(facts->cpu_info);
     json_object_put(facts->supported_instances);
-    text_vector_free((char **)facts->traits);
+    if (facts->traits)
+        text_vector_free((char **)facts->traits);
     *facts = (struct cloud_node_facts){0};
 }
 
@@ -209,6 +210,10 @@ static void placement_written(struct nova_node *node, cloud_done_fn done)
 {
     struct placement *placement = node->nova->placement;
 
+    if (!placement) {
+        done(node, NULL);
+        return;
+    }
     placement_expect_enabled(placement, !nova_service_is_disabled(node->service));
     placement_update(placement, node->uuid, &node->facts, done, node);
 }
@@ -216,7 +221,9 @@ static void placement_written(struct nova_node *node, cloud_done_fn done)
 /* From Nova 33 on the scheduler asks for it. */
 static void note_owner(struct nova_node *node)
 {
-    if (placement_knows_trait(node->nova->placement, "OWNER_NOVA"))
+    const struct placement *placement = node->nova->placement;
+
+    if (placement && placement_knows_trait(placement, "OWNER_NOVA"))
         nova_service_set_owner(node->service);
 }
 
@@ -284,7 +291,7 @@ static void first_placement_written(void *aux, const struct err *failure)
 {
     struct nova_node *node = aux;
 
-    if (failure && failure->code == ERR_CANCELLED) {
+    if (failure && (failure->code == ERR_CANCELLED || failure->code == ERR_CONFIG)) {
         start_failed(node, failure);
         return;
     }
