@@ -207,7 +207,7 @@ static int socket_wanted(CURL *easy, curl_socket_t fd, int what, void *aux, void
 {
     struct http *http = aux;
     struct watch *watch = socket_aux;
-    uint32_t events = (what & CURL_POLL_IN ? EPOLLIN : 0u) | (what & CURL_POLL_OUT ? EPOLLOUT : 0u);
+    uint32_t events = (what & CURL_POLL_IN ? EPOLLIN : 0U) | (what & CURL_POLL_OUT ? EPOLLOUT : 0U);
 
     (void)easy;
     if (what == CURL_POLL_REMOVE) {

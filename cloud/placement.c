@@ -164,8 +164,6 @@ static void answered(void *aux, const struct http_reply *reply, const struct err
     op->call = NULL;
     if (failure)
         placement_fail(op, failure);
-    else if (reply->status == 409)
-        op->take(op, reply);
     else if (reply->status >= 500)
         placement_refused(op, reply);
     else
