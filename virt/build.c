@@ -63,11 +63,27 @@ static bool is_x86(const struct virt_build *build)
 
 /* --- parts of <domain>, in order -------------------------------------------------------------- */
 
+/* A title is for people: what cannot stand in one line of XML is no reason to refuse the guest. */
+static void add_title(xmlNode *root, const char *title)
+{
+    enum { TITLE_MAX = 1024 };
+    size_t length = title ? strnlen(title, TITLE_MAX) : 0;
+    struct text_buffer clean = TEXT_BUFFER_INIT;
+    for (size_t i = 0; i < length;) {
+        size_t bytes = text_printable(title + i, length - i);
+        text_buffer_add_n(&clean, bytes ? title + i : "?", bytes ? bytes : 1);
+        i += bytes ? bytes : 1;
+    }
+    if (clean.length)
+        build_add_text(root, "title", clean.data);
+    text_buffer_free(&clean);
+}
+
 static void add_basics(xmlNode *root, const struct virt_build *build)
 {
     build_add_text(root, "uuid", build->uuid);
     build_add_text(root, "name", build->name);
-    build_add_text(root, "title", build->title);
+    add_title(root, build->title);
     build_add_number(root, "memory", build->memory_mb * 1024); /* KiB, libvirt's default unit */
     if (build->memory_locked)
         build_add(build_add(root, "memoryBacking", NULL), "locked", NULL);

@@ -46,7 +46,7 @@ struct virt_build_interface {
 
 struct virt_build {
     const char *uuid, *name;  /* instance-%08x */
-    const char *title;        /* display name */
+    const char *title;        /* display name; what is not printable becomes "?" */
     const char *metadata_xml; /* Nova's <nova:instance> element, well-formed; NULL */
     const char *virt_type;    /* "kvm", "qemu" */
     const char *arch, *machine, *emulator;

@@ -7,7 +7,7 @@
 #include "virt/build_internal.h"
 #include "virt/guest.h"
 
-enum { TEXT_MAX = 255, TITLE_MAX = 4096, COMMAND_LINE_MAX = 4096, PATH_MAX_BYTES = 4096 };
+enum { TEXT_MAX = 255, COMMAND_LINE_MAX = 4096, PATH_MAX_BYTES = 4096 };
 
 bool build_is_word(const char *words, const char *word)
 {
@@ -69,13 +69,6 @@ static int check_line(const char *value, const char *what, struct err *e)
     return is_line(value, TEXT_MAX)
                ? 0
                : refuse(value, what, "at most 255 bytes of text in one line", e);
-}
-
-static int check_title(const char *value, const char *what, struct err *e)
-{
-    return is_line(value, TITLE_MAX)
-               ? 0
-               : refuse(value, what, "at most 4096 bytes of text in one line", e);
 }
 
 static int check_command_line(const char *value, const char *what, struct err *e)
@@ -337,7 +330,6 @@ static int check_guest_texts(const struct virt_build *build, struct err *e)
     const struct text_row rows[] = {
         {"the uuid", build->uuid, text_check_uuid, NULL, true},
         {"the name", build->name, check_name, NULL, true},
-        {"the title", build->title, check_title, NULL, false},
         {"the virt_type", build->virt_type, NULL, "kvm|qemu", true},
         {"the architecture", build->arch, check_identifier, NULL, true},
         {"the machine type", build->machine, check_identifier, NULL, false},

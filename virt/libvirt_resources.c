@@ -14,7 +14,7 @@
 
 DEFINE_VECTOR(documents, char *)
 
-enum { MIB = 1024 * 1024 };
+enum { MIB = 1024 * 1024, KIB_PER_MIB = 1024 };
 
 static void documents_clear(struct documents *documents)
 {
@@ -120,31 +120,32 @@ static struct conf *identity(struct libvirt *lv, struct virt_resources *out)
 }
 
 /* Online CPUs, or as many of them as guests may use. */
-static int read_cpus(const struct libvirt_call *call, const struct conf *conf,
-                     struct virt_resources *out, struct err *e)
+static int count_cpus(const struct conf *conf, const virNodeInfo *node, int *out, struct err *e)
 {
     const char *set = conf_string(conf, CONF_compute_cpu_shared_set);
-    virNodeInfo node;
     if (set && *set)
-        return resources_cpu_set(set, &out->cpus, e);
-    if (virNodeGetInfo(call->connection, &node) < 0)
-        return libvirt_call_error(call, e, "this host's CPUs are not known");
-    out->cpus = (int)node.cpus;
+        return resources_cpu_set(set, out, e);
+    *out = (int)node->cpus;
     return 0;
 }
 
+/* The total is libvirt's, as with Nova: where the kernel says otherwise the inventory must not jump. */
 static int read_counts(const struct libvirt_call *call, const struct conf *conf,
                        struct virt_resources *out, struct err *e)
 {
     int64_t total, available;
-    if (libvirt_host_memory(&total, &available, e) < 0 || read_cpus(call, conf, out, e) < 0)
+    virNodeInfo node;
+    if (virNodeGetInfo(call->connection, &node) < 0)
+        return libvirt_call_error(call, e, "this host's CPUs and memory are not known");
+    if (libvirt_host_memory(&total, &available, e) < 0 ||
+        count_cpus(conf, &node, &out->cpus, e) < 0)
         return -1;
     int guests = virConnectListAllDomains(call->connection, NULL, 0);
     if (guests < 0)
         return libvirt_call_error(call, e, "the domains of this host cannot be counted");
     out->guests = (size_t)guests;
-    out->memory_mb = total / MIB;
-    out->memory_used_mb = out->memory_mb - available / MIB;
+    out->memory_mb = (int64_t)node.memory / KIB_PER_MIB;
+    out->memory_used_mb = available / MIB < out->memory_mb ? out->memory_mb - available / MIB : 0;
     return 0;
 }
 
