@@ -40,6 +40,7 @@ int agent_reload(struct agent *agent, struct json_object **report, struct err *e
     virt_set_conf(agent->virt, merged);
     net_set_conf(agent->net, merged);
     rpc_reload(agent->rpc, merged);
+    cloud_reload(agent->cloud, merged);
     if (changed[CONF_DEFAULT_debug]) /* else, what `computectl log-level` set stays */
         log_set_level(NULL,
                       conf_bool(merged, CONF_DEFAULT_debug) ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);

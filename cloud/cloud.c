@@ -51,6 +51,14 @@ void cloud_free(struct cloud *cloud)
     free(cloud);
 }
 
+void cloud_reload(struct cloud *cloud, const struct conf *conf)
+{
+    conf_unref(cloud->conf);
+    cloud->conf = conf_ref(conf);
+    if (cloud->ops->reload)
+        cloud->ops->reload(cloud);
+}
+
 const char *cloud_provider_name(const struct cloud *cloud)
 {
     return cloud->ops->name;

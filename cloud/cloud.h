@@ -30,6 +30,8 @@ typedef void (*cloud_result_fn)(void *aux, struct json_object *result, const str
 int cloud_new(struct cloud **out, struct loop *loop, const struct conf *conf, struct rpc *rpc,
               const char *host, struct err *e);
 void cloud_free(struct cloud *cloud);
+/* Takes over a new snapshot's reloadable options. */
+void cloud_reload(struct cloud *cloud, const struct conf *conf);
 const char *cloud_provider_name(const struct cloud *cloud);
 
 /*

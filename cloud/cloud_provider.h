@@ -45,6 +45,7 @@ struct cloud_ops {
     void (*migrate)(struct cloud *cloud, const struct cloud_migrate_request *request,
                     cloud_result_fn done, void *aux);
 
+    void (*reload)(struct cloud *cloud); /* there is another cloud->conf */
     void (*node_start)(struct cloud *cloud, const struct cloud_node_facts *facts,
                        cloud_done_fn done, void *aux);
     void (*node_update)(struct cloud *cloud, const struct cloud_node_facts *facts,

@@ -79,6 +79,16 @@ static void nova_close(struct cloud *cloud)
     cloud->state = NULL;
 }
 
+static void nova_reload(struct cloud *cloud)
+{
+    struct nova *nova = nova_of(cloud);
+
+    conductor_reload(nova->conductor, cloud->conf);
+    for (int kind = 0; kind < SERVICE_KIND_COUNT; kind++)
+        if (nova->services[kind])
+            service_reload(nova->services[kind], cloud->conf);
+}
+
 const char *nova_request_id(struct json_object *context)
 {
     const char *id = json_get_string(context, "global_request_id", NULL);
@@ -643,6 +653,7 @@ const struct cloud_ops cloud_nova_ops = {
     .allocations = placement_allocations,
     .migrations = nova_migrations,
     .migrate = nova_migrate,
+    .reload = nova_reload,
     .node_start = nova_node_start,
     .node_update = nova_node_update,
     .node_set_enabled = nova_node_set_enabled,

@@ -270,6 +270,20 @@ UNIT_TEST(instances, "an answer that is no list of objects is refused")
     told(ERR_PARSE);
 }
 
+UNIT_TEST(reload, "a shorter patience holds for what is asked after the reload")
+{
+    struct conf *conf = conf_for_test("DEFAULT.host", "os-hosta", "agent.conductor_patience", "1",
+                                      "agent.state_directory", w->directory, NULL);
+    cloud_reload(w->cloud, conf);
+    conf_unref(conf);
+    cloud_instances(w->cloud, take, NULL);
+    struct fake_call *call = nova_world_call(w, "InstanceList.get_by_host");
+    UNIT_EQ(call->options.timeout_us, USEC_PER_SEC);
+    clock_fake_set(clock_monotonic_us() + USEC_PER_SEC);
+    fake_rpc_fail(call, ERR_TIMEOUT, "no reply");
+    told(ERR_TIMEOUT);
+}
+
 /* ---- writing ---- */
 
 UNIT_TEST(info_cache, "the info cache of a guest without ports is saved as nova-compute saves it")
