@@ -44,6 +44,7 @@ static void fake_up(void)
 
 static void down(void)
 {
+    (void)loop_turn(loop, 0, NULL); /* what was posted goes before its loop does */
     virt_free(virt);
     loop_free(loop);
 }
