@@ -161,7 +161,8 @@ static void add_saved(struct world *w, const struct instance *instance, const ch
     struct json_object *changes = json_get(primitive, "nova_object.changes");
     struct text_buffer b = TEXT_BUFFER_INIT;
 
-    text_buffer_printf(&b, "instance saved on %s:", instance_host(instance));
+    const char *host = instance_host(instance);
+    text_buffer_printf(&b, "instance saved on %s:", host ? host : "null");
     for (size_t i = 0; changes && i < json_object_array_length(changes); i++) {
         const char *field = json_object_get_string(json_object_array_get_idx(changes, i));
         _cleanup_(str_freep) char *value =
@@ -276,6 +277,198 @@ static void fake_migrate(struct cloud *cloud, const struct cloud_migrate_request
     done(aux, NULL, &e);
 }
 
+/* ---- instances, ports, images ---- */
+
+/* Writes the line and ends the call; a fault point "world.<word>" makes it fail. */
+static bool told(struct cloud *cloud, const char *word, char *line, struct err *e)
+{
+    _cleanup_(str_freep) char *point = text_format("world.%s", word);
+
+    add_line(world_of(cloud), line);
+    return fault_point(point, e) == 0;
+}
+
+static void tell_done(struct cloud *cloud, const char *word, char *line, cloud_done_fn done,
+                      void *aux)
+{
+    struct err e = ERR_INIT;
+
+    done(aux, told(cloud, word, line, &e) ? NULL : &e);
+}
+
+static void tell_result(struct cloud *cloud, const char *word, char *line,
+                        struct json_object *result, cloud_result_fn done, void *aux)
+{
+    struct err e = ERR_INIT;
+
+    if (told(cloud, word, line, &e))
+        done(aux, result, NULL);
+    else
+        done(aux, NULL, &e);
+}
+
+static void fake_instance_destroy(struct cloud *cloud, struct json_object *context,
+                                  const struct instance *instance, cloud_done_fn done, void *aux)
+{
+    (void)context;
+    (void)instance;
+    tell_done(cloud, "instance_destroy", text_dup("instance destroyed"), done, aux);
+}
+
+static void fake_info_cache_save(struct cloud *cloud, struct json_object *context,
+                                 const char *instance_uuid, struct json_object *network_info,
+                                 cloud_done_fn done, void *aux)
+{
+    (void)context;
+    (void)instance_uuid;
+    tell_done(cloud, "info_cache_save",
+              text_format("info cache of %zu", json_object_array_length(network_info)), done, aux);
+}
+
+static void fake_block_device(struct cloud *cloud, struct json_object *context,
+                              struct json_object *block_device, bool destroy, cloud_done_fn done,
+                              void *aux)
+{
+    struct json_object *data = json_get(block_device, "nova_object.data");
+
+    (void)context;
+    tell_done(cloud, "block_device",
+              text_format("block device %s %s", destroy ? "destroyed" : "saved",
+                          json_get_string(data, "device_name", "-")),
+              done, aux);
+}
+
+static void fake_vif_create(struct cloud *cloud, struct json_object *context,
+                            const char *instance_uuid, const char *port_id, const char *mac,
+                            const char *tag, cloud_done_fn done, void *aux)
+{
+    (void)context;
+    (void)instance_uuid;
+    (void)tag;
+    tell_done(cloud, "vif_create", text_format("vif %s %s", port_id, mac), done, aux);
+}
+
+static void fake_vifs_delete(struct cloud *cloud, struct json_object *context,
+                             const char *instance_uuid, cloud_done_fn done, void *aux)
+{
+    (void)context;
+    (void)instance_uuid;
+    tell_done(cloud, "vifs_delete", text_dup("vifs deleted"), done, aux);
+}
+
+static void fake_reschedule(struct cloud *cloud, struct json_object *context,
+                            struct json_object *args, cloud_done_fn done, void *aux)
+{
+    struct json_object *retry = json_get(json_get(args, "filter_properties"), "retry");
+
+    (void)context;
+    json_object_put(world_of(cloud)->rescheduled);
+    world_of(cloud)->rescheduled = args;
+    tell_done(cloud, "reschedule",
+              text_format("reschedule: %s", json_get_string(retry, "exc_reason", "-")), done, aux);
+}
+
+static void fake_allocations_delete(struct cloud *cloud, struct json_object *context,
+                                    const char *consumer_uuid, cloud_done_fn done, void *aux)
+{
+    (void)context;
+    (void)consumer_uuid;
+    tell_done(cloud, "allocations_delete", text_dup("allocation deleted"), done, aux);
+}
+
+static void fake_ports_allocate(struct cloud *cloud, struct json_object *context,
+                                const struct instance *instance, struct json_object *requested,
+                                struct json_object *security_groups, cloud_result_fn done,
+                                void *aux)
+{
+    (void)context;
+    (void)instance;
+    (void)requested;
+    (void)security_groups;
+    tell_result(cloud, "ports_allocate", text_dup("ports allocated"), world_of(cloud)->network_info,
+                done, aux);
+}
+
+static void fake_ports_release(struct cloud *cloud, struct json_object *context,
+                               const struct instance *instance, cloud_done_fn done, void *aux)
+{
+    (void)context;
+    (void)instance;
+    tell_done(cloud, "ports_release", text_dup("ports released"), done, aux);
+}
+
+static void fake_ports_refresh(struct cloud *cloud, struct json_object *context,
+                               const struct instance *instance, cloud_result_fn done, void *aux)
+{
+    (void)context;
+    (void)instance;
+    tell_result(cloud, "ports_refresh", text_dup("ports read"), world_of(cloud)->network_info, done,
+                aux);
+}
+
+static void fake_ports_move_here(struct cloud *cloud, struct json_object *context,
+                                 const struct instance *instance, cloud_result_fn done, void *aux)
+{
+    (void)context;
+    (void)instance;
+    tell_result(cloud, "ports_move_here", text_dup("ports moved here"),
+                world_of(cloud)->network_info, done, aux);
+}
+
+static void fake_image_get(struct cloud *cloud, struct json_object *context, const char *image_id,
+                           cloud_result_fn done, void *aux)
+{
+    _cleanup_(json_putp) struct json_object *record = json_object_new_object();
+
+    (void)context;
+    json_add_string(record, "id", image_id);
+    json_add_string(record, "disk_format", "raw");
+    tell_result(cloud, "image_get", text_format("image %s read", image_id), record, done, aux);
+}
+
+static void fake_image_download(struct cloud *cloud, struct json_object *context,
+                                const char *image_id, int fd, cloud_result_fn done, void *aux)
+{
+    _cleanup_(json_putp) struct json_object *record = json_object_new_object();
+    static const char data[] = "an image that any guest would boot";
+
+    (void)context;
+    UNIT_EQ(write(fd, data, sizeof(data)), (ssize_t)sizeof(data));
+    UNIT_EQ(ftruncate(fd, 65536), 0);
+    json_add_string(record, "disk_format", "raw");
+    tell_result(cloud, "image_download", text_format("image %s downloaded", image_id), record, done,
+                aux);
+}
+
+static void fake_image_upload(struct cloud *cloud, struct json_object *context,
+                              const char *image_id, struct json_object *fields, int fd,
+                              cloud_done_fn done, void *aux)
+{
+    (void)context;
+    (void)fd;
+    tell_done(cloud, "image_upload",
+              text_format("image %s uploaded as %s", image_id,
+                          json_get_string(fields, "disk_format", "-")),
+              done, aux);
+}
+
+static void fake_image_delete(struct cloud *cloud, struct json_object *context,
+                              const char *image_id)
+{
+    (void)context;
+    add_line(world_of(cloud), text_format("image %s deleted", image_id));
+}
+
+static void fake_image_backups(struct cloud *cloud, struct json_object *context,
+                               const char *instance_uuid, const char *backup_type,
+                               cloud_result_fn done, void *aux)
+{
+    (void)context;
+    (void)instance_uuid;
+    tell_result(cloud, "image_backups", text_format("backups of type %s read", backup_type),
+                world_of(cloud)->backups, done, aux);
+}
+
 static const struct cloud_ops fake_cloud_ops = {
     .name = "fake",
     .open = fake_open,
@@ -289,6 +482,22 @@ static const struct cloud_ops fake_cloud_ops = {
     .allocations = fake_allocations,
     .migrations = fake_migrations,
     .migrate = fake_migrate,
+    .instance_destroy = fake_instance_destroy,
+    .info_cache_save = fake_info_cache_save,
+    .block_device = fake_block_device,
+    .virtual_interface_create = fake_vif_create,
+    .virtual_interfaces_delete = fake_vifs_delete,
+    .reschedule = fake_reschedule,
+    .allocations_delete = fake_allocations_delete,
+    .ports_allocate = fake_ports_allocate,
+    .ports_release = fake_ports_release,
+    .ports_refresh = fake_ports_refresh,
+    .ports_move_here = fake_ports_move_here,
+    .image_get = fake_image_get,
+    .image_download = fake_image_download,
+    .image_upload = fake_image_upload,
+    .image_delete = fake_image_delete,
+    .image_backups = fake_image_backups,
 };
 
 /* ---- opening ---- */
@@ -454,6 +663,9 @@ void world_close(struct world *w)
     free(w->lines);
     free(w->directory);
     free(w->instances);
+    json_object_put(w->network_info);
+    json_object_put(w->rescheduled);
+    json_object_put(w->backups);
     free(w);
     log_close();
     clock_fake_stop();
@@ -567,9 +779,10 @@ struct migration *world_migration(struct world *w, enum migration_role role)
 
 /* ---- messages ---- */
 
-static char *recorded_name(const char *number)
+static char *recorded_name(const char *scene, const char *number)
 {
-    _cleanup_(str_freep) char *folder = unit_source_path("tests/data/capture/live-migration");
+    _cleanup_(str_freep) char *relative = text_format("tests/data/capture/%s", scene);
+    _cleanup_(str_freep) char *folder = unit_source_path(relative);
     DIR *dir = opendir(folder);
     char *name = NULL;
 
@@ -577,14 +790,14 @@ static char *recorded_name(const char *number)
         return NULL;
     for (struct dirent *d = readdir(dir); d && !name; d = readdir(dir))
         if (text_starts_with(d->d_name, number))
-            name = text_format("live-migration/%s", d->d_name);
+            name = text_format("%s/%s", scene, d->d_name);
     closedir(dir);
     return name;
 }
 
-static struct json_object *recorded(const char *number, const char *member)
+static struct json_object *recorded(const char *scene, const char *number, const char *member)
 {
-    _cleanup_(str_freep) char *name = recorded_name(number);
+    _cleanup_(str_freep) char *name = recorded_name(scene, number);
     _cleanup_(json_putp) struct json_object *message = name ? capture_load(name) : NULL;
 
     UNIT_TRUE(message != NULL);
@@ -593,12 +806,17 @@ static struct json_object *recorded(const char *number, const char *member)
 
 struct json_object *world_args(const char *number)
 {
-    return recorded(number, "args");
+    return recorded("live-migration", number, "args");
 }
 
 struct json_object *world_result(const char *number)
 {
-    return recorded(number, "result");
+    return recorded("live-migration", number, "result");
+}
+
+struct json_object *world_boot_args(const char *number)
+{
+    return recorded("boot-delete", number, "args");
 }
 
 struct json_object *world_data(struct json_object *args, const char *object)

@@ -25,7 +25,10 @@ struct world {
     char *instances; /* instances_path */
     char **lines;    /* what happened, oldest first: see world_lines() */
     size_t line_count;
-    unsigned bindings_fail; /* so many calls on port bindings fail */
+    unsigned bindings_fail;           /* so many calls on port bindings fail */
+    struct json_object *network_info; /* what the network service has; NULL until a test sets it */
+    struct json_object *backups;      /* what the image service has */
+    struct json_object *rescheduled;  /* arguments of the last build_instances */
 };
 
 struct world_options {
@@ -63,7 +66,12 @@ void world_turn(struct world *w); /* one turn of at most 1 ms */
 /*
  * Lines: "status <role> <word>", "counters", "event <name>", "event <name> done", "event <name> failed:
  * <text>", "bindings <activate|delete|announce> <host>", "allocations <revert|drop>", "fault <text>",
- * "call|cast <method> <server> [<state in the journal>]".
+ * "call|cast <method> <server> [<state in the journal>]",
+ * "instance saved on <host>: <field>=<value> ..., expecting <task state>", "instance destroyed",
+ * "info cache of <n>", "block device saved|destroyed <name>", "vif <port> <mac>", "vifs deleted",
+ * "reschedule: <why>", "allocation deleted", "ports allocated|released|read|moved here",
+ * "image <id> read|downloaded|uploaded as <format>|deleted", "backups of type <type> read". Each of these
+ * calls fails at the fault point "world.<call>".
  */
 unsigned world_count(const struct world *w, const char *beginning);
 /* The place of the first line that begins so; SIZE_MAX if none does. */
@@ -88,6 +96,8 @@ struct migration *world_migration(struct world *w, enum migration_role role);
 
 /* Arguments of a recorded request, "030" for live_migration and so on. New reference. */
 struct json_object *world_args(const char *number);
+/* The same of the recorded boot and deletion: "008" is build_and_run_instance. */
+struct json_object *world_boot_args(const char *number);
 /* The result of a recorded reply. */
 struct json_object *world_result(const char *number);
 /* A primitive's data: data(args.instance) */

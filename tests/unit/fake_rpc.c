@@ -23,8 +23,22 @@ struct rpc {
     void *watch_aux;
 };
 
+/* Requests may be ended after the rpc is freed, as with the real one: their answers outlive it. */
+static struct answers former;
+
+static void free_former(void)
+{
+    for (size_t i = 0; i < former.length; i++) {
+        json_object_put(former.items[i]->result);
+        free(former.items[i]);
+    }
+    free(former.items);
+    former = (struct answers){0};
+}
+
 struct rpc *fake_rpc_new(void)
 {
+    free_former();
     return NEW(struct rpc);
 }
 
@@ -52,12 +66,9 @@ void fake_rpc_free(struct rpc *rpc)
         free(call->server);
         free(call);
     }
-    for (size_t i = 0; i < rpc->answers.length; i++) {
-        json_object_put(rpc->answers.items[i]->result);
-        free(rpc->answers.items[i]);
-    }
     free(rpc->calls.items);
-    free(rpc->answers.items);
+    free_former();
+    former = rpc->answers;
     free(rpc);
 }
 
