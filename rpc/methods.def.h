@@ -52,7 +52,7 @@ METHOD(build_and_run_instance, COMPUTE, 6, 0, CAST, MAIN, SERVED(instance_build)
        ARG(limits, ANY, OPTIONAL) ARG(host_list, LIST, OPTIONAL))
 METHOD(terminate_instance, COMPUTE, 6, 0, CAST, MAIN, SERVED(instance_terminate),
        ARG(instance, OBJECT(Instance), REQUIRED) ARG(bdms, OBJECT(BlockDeviceMappingList), NULLABLE))
-METHOD(rebuild_instance, COMPUTE, 6, 2, CAST, MAIN, UNSERVED,
+METHOD(rebuild_instance, COMPUTE, 6, 2, CAST, MAIN, SERVED(instance_rebuild),
        ARG(instance, OBJECT(Instance), REQUIRED) ARG(orig_image_ref, STRING, NULLABLE) ARG(image_ref, STRING, NULLABLE)
        ARG(injected_files, LIST, NULLABLE) ARG(new_pass, STRING, NULLABLE) ARG(orig_sys_metadata, DICT, NULLABLE)
        ARG(bdms, OBJECT(BlockDeviceMappingList), NULLABLE) ARG(recreate, BOOL, NULLABLE)
@@ -60,9 +60,9 @@ METHOD(rebuild_instance, COMPUTE, 6, 2, CAST, MAIN, UNSERVED,
        ARG(migration, OBJECT(Migration), OPTIONAL) ARG(scheduled_node, STRING, OPTIONAL) ARG(limits, ANY, OPTIONAL)
        ARG(request_spec, OBJECT(RequestSpec), OPTIONAL) ARG(accel_uuids, LIST, OPTIONAL)
        ARG(reimage_boot_volume, BOOL, OPTIONAL) ARG(target_state, STRING, OPTIONAL))
-METHOD(snapshot_instance, COMPUTE, 6, 0, CAST, MAIN, UNSERVED,
+METHOD(snapshot_instance, COMPUTE, 6, 0, CAST, MAIN, SERVED(instance_snapshot),
        ARG(image_id, STRING, REQUIRED) ARG(instance, OBJECT(Instance), REQUIRED))
-METHOD(backup_instance, COMPUTE, 6, 0, CAST, MAIN, UNSERVED,
+METHOD(backup_instance, COMPUTE, 6, 0, CAST, MAIN, SERVED(instance_backup),
        ARG(image_id, STRING, REQUIRED) ARG(instance, OBJECT(Instance), REQUIRED) ARG(backup_type, STRING, NULLABLE)
        ARG(rotation, INT, NULLABLE))
 METHOD(start_instance, COMPUTE, 6, 0, CAST, MAIN, SERVED(instance_start),

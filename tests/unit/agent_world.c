@@ -301,7 +301,9 @@ static void tell_result(struct cloud *cloud, const char *word, char *line,
 {
     struct err e = ERR_INIT;
 
-    if (told(cloud, word, line, &e))
+    if (!result)
+        err_set(&e, ERR_NOT_IMPLEMENTED, "this world has no %s", word);
+    if (told(cloud, word, line, &e) && result)
         done(aux, result, NULL);
     else
         done(aux, NULL, &e);
