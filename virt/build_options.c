@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "virt/build_options.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -25,6 +26,16 @@ const char *build_keep(const struct build_source *s, char *text)
     o->strings = mem_resize(o->strings, sizeof(char *) * (o->string_count + 1));
     o->strings[o->string_count++] = text;
     return text;
+}
+
+const char *build_lower(const struct build_source *s, const char *text)
+{
+    if (!text)
+        return NULL;
+    char *copy = text_dup(text);
+    for (char *c = copy; *c; c++)
+        *c = (char)tolower((unsigned char)*c);
+    return build_keep(s, copy);
 }
 
 static const char *value_of(const struct build_source *s, struct json_object *from, const char *key)

@@ -119,7 +119,7 @@ static bool best(int vcpus, const struct topology *limit, const struct topology 
 int build_cpu_topology(const struct build_source *s, struct err *e)
 {
     struct virt_build *b = &s->out->build;
-    struct topology limit, wish, chosen = {0};
+    struct topology limit = {0}, wish = {0}, chosen = {0};
     if (limits_of(s, &limit, e) < 0 || wish_of(s, &limit, &wish, e) < 0)
         return -1;
     if (!best(b->vcpus, &limit, &wish, &chosen))
@@ -145,12 +145,8 @@ static void keep_lists(const struct build_source *s, const char *const *models, 
         all[n++] = models[i];
     all[n++] = NULL;
     s->out->build.cpu_flags = all + n;
-    for (size_t i = 0; i < flag_count; i++) { /* oslo.config: the flags' case does not count */
-        char *flag = text_dup(flags[i]);
-        for (char *c = flag; *c; c++)
-            *c = *c >= 'A' && *c <= 'Z' ? (char)(*c - 'A' + 'a') : *c;
-        all[n++] = build_keep(s, flag);
-    }
+    for (size_t i = 0; i < flag_count; i++) /* oslo.config: the flags' case does not count */
+        all[n++] = build_lower(s, flags[i]);
     s->out->pointers = all;
 }
 

@@ -46,7 +46,7 @@ static const char *usual_cdrom_bus(const struct virt_build *b)
 /* Names that images of VMware's time have. */
 static const char *scsi_model(const struct build_source *s)
 {
-    const char *model = build_property(s, "hw_scsi_model");
+    const char *model = build_lower(s, build_property(s, "hw_scsi_model"));
     if (text_equal(model, "lsilogicsas"))
         return "lsisas1068";
     return text_equal(model, "paravirtual") ? "vmpvscsi" : model;
@@ -141,16 +141,6 @@ int build_storage_options(const struct build_source *s, struct err *e)
 
 /* --- ports ------------------------------------------------------------------------------------ */
 
-static const char *lower(const struct build_source *s, const char *text)
-{
-    if (!text)
-        return NULL;
-    char *copy = text_dup(text);
-    for (char *c = copy; *c; c++)
-        *c = *c >= 'A' && *c <= 'Z' ? (char)(*c - 'A' + 'a') : *c;
-    return build_keep(s, copy);
-}
-
 /* VMware's names for the same cards (fields.VIFModel.LEGACY_VALUES). */
 static const char *vif_model(const struct build_source *s)
 {
@@ -160,7 +150,7 @@ static const char *vif_model(const struct build_source *s)
         {"virtualpcnet32", "pcnet"},
         {"virtualvmxnet3", "vmxnet3"},
     };
-    const char *model = lower(s, build_property(s, "hw_vif_model"));
+    const char *model = build_lower(s, build_property(s, "hw_vif_model"));
     for (size_t i = 0; model && i < ARRAY_LEN(legacy); i++)
         if (text_equal(model, legacy[i][0]))
             return legacy[i][1];

@@ -15,6 +15,9 @@ const char *build_spec(const struct build_source *s, const char *key);
 const char *build_property(const struct build_source *s, const char *key);
 const char *build_keep(const struct build_source *s, char *text); /* takes it */
 
+const char *build_lower(const struct build_source *s,
+                        const char *text); /* in lower case; NULL is NULL */
+
 /* Whole numbers; absent leaves *out as it is. ERR_INVALID names key and value. */
 int build_spec_int(const struct build_source *s, const char *key, int64_t min, int64_t max,
                    int64_t *out, struct err *e);
