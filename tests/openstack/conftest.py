@@ -20,7 +20,7 @@ from namespaces import LabError, wait_until  # noqa: E402
 from servers import leaks, scrub  # noqa: E402
 
 CONTEXT = re.compile(r'\[(None|-|req-\S+) req-[^]]*\]')
-NOISE = re.compile('RPCClient manually|No controller found for')
+NOISE = re.compile('RPCClient manually|No controller found for|fernet_utils|password_hashing')
 FIGURES = []  # lines for the end of the run
 
 
