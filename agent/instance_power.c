@@ -146,10 +146,33 @@ static void asked_again(struct operation *op)
     operation_again(op, LOOK_AGAIN_US);
 }
 
+/* Who asks for a hard reboot does not want to wait for the soft one. */
+static bool harder_one_waits(const struct operation *op)
+{
+    for (const struct operation *other = op->next; other; other = other->next)
+        if (other->kind == &instance_hard_reboot_kind && text_equal(other->uuid, op->uuid))
+            return op->kind == &instance_soft_reboot_kind;
+    return false;
+}
+
+static void give_way(struct operation *op)
+{
+    struct err e = ERR_INIT;
+
+    err_set(&e, ERR_CANCELLED, "a hard reboot of instance %s was asked for", op->uuid);
+    op->cancelled = true;
+    operation_fail(op, &e);
+}
+
 static void step_wait(struct operation *op)
 {
     struct power *p = op->data;
     int64_t now_us = clock_monotonic_us();
+
+    if (harder_one_waits(op)) {
+        give_way(op);
+        return;
+    }
 
     if (operation_event_came(op, STOPPED_EVENT))
         p->state = VIRT_STATE_SHUTOFF;

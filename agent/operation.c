@@ -283,7 +283,9 @@ static void run_step(struct operation *op)
         return;
     }
     _cleanup_(str_freep) char *point = text_format("operation.%s.%s", op->kind->name, step->name);
-    log_debug("%s: %s", op->kind->name, step->name);
+    if (!op->repeats)
+        log_debug("%s: %s", op->kind->name, step->name);
+    op->repeats = false;
     if (fault_point(point, &e) < 0)
         fail_steps(op, &e);
     else
@@ -419,7 +421,7 @@ static void arm(struct operation *op, int64_t delay_us)
 
 void operation_again(struct operation *op, int64_t delay_us)
 {
-    op->pausing = true;
+    op->pausing = op->repeats = true;
     arm(op, delay_us);
     if (op->cancelled)
         interrupt(op);

@@ -64,7 +64,7 @@ struct operation {
     /* operation.c's own */
     size_t step;
     int phase;
-    bool job_runs, waiting, wait_fatal, pausing;
+    bool job_runs, waiting, wait_fatal, pausing, repeats;
     struct operation *next;
     struct loop_timer *timer;
     struct event_wait *waits;

@@ -280,6 +280,21 @@ UNIT_TEST(soft_reboot, "a soft reboot shuts the guest down and starts the same d
                     "active/reboot_started/1 if reboot_pending; active/-/1 if any; ");
 }
 
+UNIT_TEST(hard_reboot_first, "a hard reboot ends a soft one that waits for the guest")
+{
+    world_add_guest(w, VIRT_STATE_RUNNING);
+    virt_fake_fail(w->agent.virt, "shutdown", ERR_VIRT, "no ACPI", -1);
+    (void)ask(RPC_METHOD_reboot_instance, "rebooting", "reboot_type",
+              json_object_new_string("SOFT"));
+    world_pass(w, USEC_PER_SEC, 100000);
+    UNIT_STR(operation_running(&w->agent, WORLD_INSTANCE), "soft reboot");
+    (void)ask(RPC_METHOD_reboot_instance, "rebooting_hard", "reboot_type",
+              json_object_new_string("HARD"));
+    world_pass(w, USEC_PER_SEC, 100000);
+    UNIT_TRUE(strstr(saves, "reboot_started_hard/1 if reboot_pending_hard; ") != NULL);
+    UNIT_TRUE(operation_running(&w->agent, WORLD_INSTANCE) == NULL);
+}
+
 UNIT_TEST(reboot_fails_running, "a reboot that fails while the guest runs leaves it active")
 {
     world_add_guest(w, VIRT_STATE_RUNNING);
