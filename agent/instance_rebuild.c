@@ -193,15 +193,28 @@ static void moved(void *aux, struct json_object *result, const struct err *failu
                           op);
 }
 
+static void refreshed(void *aux, struct json_object *result, const struct err *failure)
+{
+    struct operation *op = aux;
+
+    if (failure)
+        log_err(LOG_LEVEL_WARNING, failure, "the ports are taken from the info cache");
+    else
+        instance_make_set_network(op, result);
+    operation_next(op);
+}
+
+/* In place: a cache that says that a port is down would have us wait for an event that never comes. */
 static void step_network(struct operation *op)
 {
     struct rebuild *rebuild = rebuild_of(op);
+    struct cloud *cloud = op->agent->cloud;
 
-    rebuild->touched = true;
     if (rebuild->evacuates)
-        cloud_ports_move_here(op->agent->cloud, op->context, op->instance, moved, op);
+        cloud_ports_move_here(cloud, op->context, op->instance, moved, op);
     else
-        operation_next(op);
+        cloud_ports_refresh(cloud, op->context, op->instance, refreshed, op);
+    rebuild->touched = true;
 }
 
 /* ---- the guest that goes ---- */

@@ -88,6 +88,17 @@ static void reverted(void *aux, const struct err *failure)
                          migration_saved, op);
 }
 
+/* As nova-compute names its events; `openstack server event show` has the reason then. */
+static void tell_event(const struct operation *op, const struct err *e)
+{
+    struct cloud *cloud = op->agent->cloud;
+    _cleanup_(str_freep) char *event =
+        text_format("compute_%s", rpc_method_name(rpc_request_method(op->request)));
+
+    cloud_event_start(cloud, op->context, op->uuid, event);
+    cloud_event_finish(cloud, op->context, op->uuid, event, e);
+}
+
 static void refuse(struct operation *op)
 {
     struct unserved *unserved = op->data;
@@ -96,6 +107,7 @@ static void refuse(struct operation *op)
     unserved->record = migration_of(op);
     unserved->task_state = text_dup(instance_task_state(op->instance));
     set_refusal(op->agent, rpc_request_method(op->request), &e);
+    tell_event(op, &e);
     operation_fail(op, &e);
 }
 

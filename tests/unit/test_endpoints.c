@@ -39,6 +39,7 @@ UNIT_TEST(cast, "a cast that is not served sets a fault and clears the task stat
     struct fake_asked *asked = world_ask(w, RPC_METHOD_shelve_instance, args);
     world_settle(w);
     UNIT_EQ(asked->end, FAKE_FREED);
+    UNIT_EQ(world_count(w, "event compute_shelve_instance failed: shelve_instance is not"), 1);
     UNIT_EQ(world_count(w, "fault shelve_instance is not implemented on host os-hosta"), 1);
     UNIT_EQ(world_count(w, "instance saved on os-hosta: task_state=null, expecting shelving"), 1);
 }
