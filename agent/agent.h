@@ -24,6 +24,7 @@ struct control;
 struct migration;
 struct node;
 struct power_sync;
+struct image_manager;
 struct operation;
 
 struct agent {
@@ -52,10 +53,11 @@ struct agent {
     bool recovered;            /* unfinished migrations were looked at since the start */
     struct rpc_request **held; /* requests that came before that */
     size_t held_count;
-    struct node *node;                  /* agent/node.h; NULL in standalone */
-    struct power_sync *power_sync;      /* agent/power_sync.h; NULL until the host is registered */
-    struct err fatal;                   /* why the agent ends though nobody asked it to */
-    const struct conf_sources *sources; /* where the configuration comes from; NULL in tests */
+    struct node *node;                   /* agent/node.h; NULL in standalone */
+    struct image_manager *image_manager; /* agent/image_manager.h; NULL in standalone */
+    struct power_sync *power_sync;       /* agent/power_sync.h; NULL until the host is registered */
+    struct err fatal;                    /* why the agent ends though nobody asked it to */
+    const struct conf_sources *sources;  /* where the configuration comes from; NULL in tests */
     /* agent_reload(), or a test's own */
     int (*reload)(struct agent *agent, struct json_object **report, struct err *e);
 };

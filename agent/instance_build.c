@@ -48,6 +48,11 @@ static void release(struct operation *op)
 
 /* ---- taking on ---- */
 
+static void step_place(struct operation *op)
+{
+    operation_wait_for_place(op, conf_int(op->agent->conf, CONF_DEFAULT_max_concurrent_builds));
+}
+
 static void step_begin(struct operation *op)
 {
     struct build *build = build_of(op);
@@ -394,6 +399,7 @@ static void failed(struct operation *op)
 }
 
 static const struct operation_step steps[] = {
+    {"place", step_place, NULL},
     {"begin", step_begin, NULL},
     {"claim", step_claim, NULL},
     {"networking", step_networking, NULL},

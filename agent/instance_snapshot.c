@@ -141,6 +141,11 @@ static void prepare(struct operation *op, const char *task_state)
     snapshot->fd = -1;
 }
 
+static void step_place(struct operation *op)
+{
+    operation_wait_for_place(op, conf_int(op->agent->conf, CONF_DEFAULT_max_concurrent_snapshots));
+}
+
 static void step_begin_snapshot(struct operation *op)
 {
     prepare(op, "image_snapshot");
@@ -273,11 +278,13 @@ static void step_rotate(struct operation *op)
     }
 
 static const struct operation_step snapshot_steps[] = {
+    {"place", step_place, NULL},
     {"begin", step_begin_snapshot, undo_begin},
     COMMON_STEPS,
     {NULL, NULL, NULL},
 };
 static const struct operation_step backup_steps[] = {
+    {"place", step_place, NULL},
     {"begin", step_begin_backup, undo_begin},
     COMMON_STEPS,
     {"rotate", step_rotate, NULL},

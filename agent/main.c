@@ -15,6 +15,7 @@
 
 #include "agent/agent.h"
 #include "agent/control.h"
+#include "agent/image_manager.h"
 #include "agent/instance_make.h"
 #include "agent/migration.h"
 #include "agent/node.h"
@@ -253,6 +254,7 @@ static void close_all(struct process *p)
     }
     cloud_free(agent->cloud); /* its answers may hold the last references */
     power_sync_close(agent);
+    image_manager_close(agent);
     node_close(agent);
     operation_close(agent);
     json_object_put(agent->unfinished_builds);
@@ -292,6 +294,7 @@ static int serve(struct process *p)
     log_info("computed %s on %s, control plane %s", PACKAGE_VERSION, p->agent.host,
              cloud_provider_name(p->agent.cloud));
     node_open(&p->agent);
+    image_manager_open(&p->agent);
     recovery_start(&p->agent);
     start_watchdog(p);
     (void)sd_notify(0, "READY=1");

@@ -17,6 +17,8 @@ LOG_MODULE(operation);
 
 enum { PHASE_WAITING, PHASE_BEGINNING, PHASE_STEPS, PHASE_UNDOING, PHASE_FAILED, PHASE_ENDED };
 
+enum { PLACE_PAUSE_US = 250000 };
+
 struct event_wait {
     struct event_wait *next;
     char *key;
@@ -425,6 +427,24 @@ void operation_again(struct operation *op, int64_t delay_us)
     arm(op, delay_us);
     if (op->cancelled)
         interrupt(op);
+}
+
+static int64_t count_places(const struct operation *op)
+{
+    int64_t count = 0;
+
+    for (const struct operation *other = op->agent->operations; other; other = other->next)
+        count += other->kind == op->kind && other->step > 0 && other->phase >= PHASE_STEPS;
+    return count;
+}
+
+void operation_wait_for_place(struct operation *op, int64_t limit)
+{
+    assert(op->step == 0);
+    if (limit > 0 && count_places(op) >= limit)
+        operation_again(op, PLACE_PAUSE_US);
+    else
+        operation_next(op);
 }
 
 static struct event_wait *find_wait(const struct operation *op, const char *key)

@@ -85,6 +85,8 @@ void operation_skip_to_end(struct operation *operation); /* nothing more to do; 
 
 /* Runs the present step again in a while (what it needs is busy); an interruption ends the pause. */
 void operation_again(struct operation *operation, int64_t delay_us);
+/* A first step for kinds of which only so many run at the same time: waits for a place; limit 0 = none. */
+void operation_wait_for_place(struct operation *operation, int64_t limit);
 /* A ready-made callback for calls of the control plane; aux is the operation: next or fail. */
 void operation_cloud_done(void *aux, const struct err *failure);
 

@@ -67,6 +67,12 @@ OPT(DEFAULT, max_concurrent_live_migrations, INT, "1", .min = 0, .max = 1000, .f
     .help = "How many outgoing live migrations run at the same time; 0 means no limit.",
     .more = "Further ones wait in the status queued.",
     .nova = "same", .since = "0.1")
+OPT(DEFAULT, max_concurrent_builds, INT, "10", .min = 0, .max = 1000, .flags = CONF_RELOAD,
+    .help = "How many instances are built at the same time; 0 means no limit.",
+    .nova = "same", .since = "0.2")
+OPT(DEFAULT, max_concurrent_snapshots, INT, "5", .min = 0, .max = 1000, .flags = CONF_RELOAD,
+    .help = "How many snapshots are made at the same time; 0 means no limit.",
+    .nova = "same", .since = "0.2")
 OPT(DEFAULT, live_migration_retry_count, INT, "30", .min = 0, .max = 3600, .flags = CONF_RELOAD,
     .help = "How many times, a second apart, wiring of a port on the destination is tried again.",
     .nova = "same", .since = "0.1")
@@ -436,6 +442,10 @@ GROUP(image_cache, "The cache of images, one file each below instances_path.")
 OPT(image_cache, subdirectory_name, STRING, "_base", .alias = "DEFAULT.image_cache_subdirectory_name",
     .help = "Directory of the cache, a name below instances_path.",
     .nova = "same", .since = "0.1")
+OPT(image_cache, manager_interval, INT, "2400", .min = -1, .max = 31536000, .unit = "s", .flags = CONF_RELOAD,
+    .alias = "DEFAULT.image_cache_manager_interval",
+    .help = "How often the cache is looked through for images that nobody uses; -1 means never.",
+    .nova = "same", .since = "0.2")
 OPT(image_cache, remove_unused_base_images, BOOL, "true", .flags = CONF_RELOAD, .alias = "DEFAULT.remove_unused_base_images",
     .help = "Remove images that no instance of this host uses.",
     .nova = "same", .since = "0.1")

@@ -312,6 +312,29 @@ UNIT_TEST(deletion_fails, "a deletion that fails leaves the instance in error, t
     UNIT_EQ(world_count(w, "instance destroyed"), 1);
 }
 
+UNIT_TEST(deleted_in_migration,
+          "a deletion aborts a live migration first, and deletes when that has ended")
+{
+    struct json_object *args = json_object_new_object();
+    _cleanup_(json_putp) struct json_object *recorded = world_args("030");
+
+    world_add_guest(w, VIRT_STATE_RUNNING);
+    world_begin_source(w);
+    world_run_source(w);
+    json_add(args, "instance", json_object_get(json_get(recorded, "instance")));
+    json_add(args, "bdms", NULL);
+    world_ask(w, RPC_METHOD_terminate_instance, args);
+    world_pass(w, 2000000, 200000);
+    UNIT_EQ(world_count(w, "cast rollback_live_migration_at_destination"), 1);
+    UNIT_EQ(world_count(w, "instance destroyed"), 0);
+    fake_rpc_answer(
+        fake_rpc_waiting(w->agent.rpc, RPC_METHOD_rollback_live_migration_at_destination), NULL);
+    world_pass(w, 2000000, 200000);
+    UNIT_TRUE(world_place(w, "status source cancelled") < world_place(w, "instance destroyed"));
+    UNIT_EQ(virt_fake_state(w->agent.virt, WORLD_INSTANCE), VIRT_STATE_NONE);
+    UNIT_TRUE(world_migration(w, MIGRATION_SOURCE) == NULL);
+}
+
 /* ---- the next start ---- */
 
 UNIT_TEST(crash, "what a build had made when the agent died is taken back at the next start")

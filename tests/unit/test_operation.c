@@ -370,6 +370,31 @@ UNIT_TEST(job_failed, "a job's failure fails its step")
     UNIT_EQ(world_count(w, "fault the disk is full"), 1);
 }
 
+static void step_two_places(struct operation *op)
+{
+    operation_wait_for_place(op, 2);
+}
+
+static const struct operation_step place_steps[] = {
+    {"place", step_two_places, NULL}, {"hold", step_hold, NULL}, {NULL, NULL, NULL}};
+static const struct operation_kind place_kind = {.name = "placed", .steps = place_steps};
+
+UNIT_TEST(places,
+          "of a kind with a limit so many run at the same time, the others wait for a place")
+{
+    static const char *const uuids[] = {"22222222-2222-4333-8444-555555555551",
+                                        "22222222-2222-4333-8444-555555555552",
+                                        "22222222-2222-4333-8444-555555555553"};
+
+    for (size_t i = 0; i < ARRAY_LEN(uuids); i++)
+        start(&place_kind, uuids[i]);
+    world_pass(w, 1000000, 250000);
+    UNIT_STR(trace.data, "hold hold ");
+    operation_next(held);
+    world_pass(w, 1000000, 250000);
+    UNIT_STR(trace.data, "hold hold hold ");
+}
+
 UNIT_TEST(closed, "what runs when the agent ends is ended where it is, and nothing is undone")
 {
     start(&plain, NULL);
