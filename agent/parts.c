@@ -76,7 +76,8 @@ static bool is_of_no_use(const struct err *failure)
 {
     return failure->code == ERR_NOT_IMPLEMENTED || failure->code == ERR_NO_INSTANCE ||
            failure->code == ERR_NO_MIGRATION || failure->code == ERR_CANCELLED ||
-           failure->code == ERR_INSTANCE_STATE;
+           failure->code == ERR_INSTANCE_STATE || failure->code == ERR_TASK_STATE ||
+           failure->code == ERR_DELETING;
 }
 
 static void ended(void *aux, const struct err *failure)

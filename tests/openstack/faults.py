@@ -40,14 +40,14 @@ class Proxy:
         self.rules = []
         self._write()
 
-    def requests(self, rule=None):
-        """What was asked since the bed came up (by the rule with that id)."""
+    def requests(self, rule=None, answered=False):
+        """What was asked since the proxy came up (and decided by the rule with that id); answered: what the service answered."""
         try:
             with open(self.log_file) as f:
                 seen = [json.loads(line) for line in f]
         except OSError:
             return []
-        return [r for r in seen if rule is None or r['rule'] == rule]
+        return [r for r in seen if (rule is None or r['rule'] == rule) and ('t1' in r) == answered]
 
     def stop(self):
         self.clear()

@@ -4,7 +4,8 @@
 
 A reverse proxy in front of a service's API that fails on demand. RULES is a JSON file, read anew for each request: a list of
 {"port", "method" (regular expression), "path" (regular expression), "mode": "status" | "hang" | "drop", "status", "body", "times"}.
-The first rule that fits decides; `times` (0: for ever) counts what it has decided. LOG gets one JSON line a request.
+The first rule that fits decides; `times` (0: for ever) counts what it has decided. LOG gets one JSON line for each
+request when it comes, and another (with t1 and status) when the service has answered it.
 """
 import http.client
 import http.server
@@ -41,10 +42,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         port = self.server.server_port
         length = int(self.headers.get('Content-Length') or 0)
         body = self.rfile.read(length) if length else None
-        rule = rule_for(port, self.command, self.path)
-        with lock, open(LOG, 'a') as f:
-            f.write(json.dumps({'t': time.time(), 'port': port, 'method': self.command, 'path': self.path,
-                                'rule': rule and rule['id']}) + '\n')
+        rule, t0 = rule_for(port, self.command, self.path), time.time()
+        self.tell(t0=t0, rule=rule and rule['id'])
         if rule and rule['mode'] in ('hang', 'drop'):
             if rule['mode'] == 'hang':
                 time.sleep(300)
@@ -58,6 +57,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         r = there.getresponse()
         self.answer(r.status, [(k, v) for k, v in r.getheaders() if k.lower() not in ('connection', 'content-length', 'transfer-encoding')], r.read())
         there.close()
+        self.tell(t0=t0, rule=None, t1=time.time(), status=r.status)
+
+    def tell(self, **more):
+        with lock, open(LOG, 'a') as f:
+            f.write(json.dumps({'port': self.server.server_port, 'method': self.command, 'path': self.path, **more}) + '\n')
 
     def answer(self, status, headers, body):
         self.send_response_only(status)

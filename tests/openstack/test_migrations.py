@@ -30,7 +30,8 @@ def settled(server, host):
     s = server.show()
     assert (s['OS-EXT-SRV-ATTR:host'], s['OS-EXT-SRV-ATTR:hypervisor_hostname'], s['status'], s['OS-EXT-STS:task_state'],
             s['OS-EXT-STS:power_state']) == (host, host, 'ACTIVE', None, 1)
-    assert server.where() == [host] and server.cloud.bindings(server.port) == {host: 'ACTIVE'}
+    assert server.where() == [host]
+    wait_until(20, f'one binding, on {host}', lambda: server.cloud.bindings(server.port) == {host: 'ACTIVE'}, 0.5)
 
 
 def test_twenty_block_migrations_to_and_fro_are_hardly_noticed(fleet):
