@@ -12,10 +12,10 @@
 
 static struct world *w;
 static struct cloud_ops ops;
-static struct json_object *instances, *allocations, *service, *migration, *gone;
+static struct json_object *instances, *allocations, *migration, *gone;
 static struct cloud_node_facts facts; /* of the last start or update */
-static unsigned starts, updates, lists, set_enabled;
-static bool enabled;
+static unsigned starts, updates, lists;
+static bool faulty;
 static enum err_code start_fails, list_fails;
 static char acts[512];
 
@@ -38,14 +38,6 @@ static void node_update(struct cloud *cloud, const struct cloud_node_facts *f, c
     (void)cloud;
     updates++;
     facts = *f;
-    done(aux, NULL);
-}
-
-static void node_set_enabled(struct cloud *cloud, bool on, cloud_done_fn done, void *aux)
-{
-    (void)cloud;
-    set_enabled++;
-    enabled = on;
     done(aux, NULL);
 }
 
@@ -89,10 +81,9 @@ static void class_call(struct cloud *cloud, struct json_object *context, const c
     (void)context;
     (void)kwargs;
     (void)args;
-    if (text_equal(class_name, "Service")) {
-        UNIT_STR(method, "get_by_compute_host");
-        done(aux, service, NULL);
-    } else if (migration) {
+    (void)class_name;
+    (void)method;
+    if (migration) {
         done(aux, migration, NULL);
     } else {
         err_set(&e, ERR_NO_MIGRATION, "no such migration");
@@ -100,23 +91,13 @@ static void class_call(struct cloud *cloud, struct json_object *context, const c
     }
 }
 
-static void object_call(struct cloud *cloud, struct json_object *context,
-                        struct json_object *object, const char *method, struct json_object *args,
-                        struct json_object *kwargs, cloud_result_fn done, void *aux)
+static void set_fault(struct cloud *cloud, const char *reason, cloud_done_fn done, void *aux)
 {
-    struct json_object *data = json_get(object, "nova_object.data");
-
     (void)cloud;
-    (void)context;
-    (void)args;
-    (void)kwargs;
-    UNIT_STR(method, "save");
-    json_object_put(service);
-    service = json_copy(object);
-    json_object_object_del(service, "nova_object.changes");
-    act(json_get_bool(data, "disabled", false) ? "disable" : "enable",
-        json_get_string(data, "disabled_reason", "-"));
-    done(aux, NULL, NULL);
+    if (reason || faulty) /* at the start it is told that all is well */
+        act(reason ? "fault" : "works", reason ? reason : "-");
+    faulty = reason != NULL;
+    done(aux, NULL);
 }
 
 static void get(struct cloud *cloud, struct json_object *context, const char *uuid,
@@ -151,37 +132,25 @@ static struct json_object *recorded_instance(void)
     return instance;
 }
 
-static struct json_object *service_record(bool disabled, const char *reason)
-{
-    _cleanup_(object_freep) struct object *o = object_new("Service", "1.22");
-
-    object_set_int(o, "id", 3);
-    object_set_bool(o, "disabled", disabled);
-    object_set_string(o, "disabled_reason", reason);
-    object_clear_changes(o);
-    return object_to_json(o);
-}
-
 static void setup(void)
 {
     w = world_open(NULL);
     ops = *w->agent.cloud->ops;
     ops.node_start = node_start;
     ops.node_update = node_update;
-    ops.node_set_enabled = node_set_enabled;
     ops.node_id = node_id;
     ops.instances = list;
     ops.instance_get = get;
     ops.allocations_here = here;
     ops.allocations_delete = allocations_delete;
     ops.class_call = class_call;
-    ops.object_call = object_call;
+    ops.node_set_fault = set_fault;
     w->agent.cloud->ops = &ops;
     instances = json_object_new_array();
     allocations = json_object_new_object();
-    service = service_record(false, NULL);
     migration = gone = NULL;
-    starts = updates = lists = set_enabled = 0;
+    starts = updates = lists = 0;
+    faulty = false;
     start_fails = list_fails = ERR_NONE;
     acts[0] = '\0';
 }
@@ -195,7 +164,6 @@ static void teardown(void)
     world_close(w);
     json_object_put(instances);
     json_object_put(allocations);
-    json_object_put(service);
     json_object_put(migration);
     json_object_put(gone);
     w = NULL;
@@ -436,30 +404,13 @@ UNIT_TEST(stranger, "a consumer that nobody knows is reported and left alone")
 
 /* ---- the service's state ---- */
 
-UNIT_TEST(libvirt_lost, "a lost libvirt disables the service, its return enables it")
+UNIT_TEST(libvirt_lost, "a lost libvirt is told to Nova, its return too")
 {
     begin();
     virt_fake_set_up(w->agent.virt, false, "end of file");
     world_settle(w);
-    UNIT_STR(acts, "disable AUTO: Co; ");
-    UNIT_STR(json_get_string(json_get(service, "nova_object.data"), "disabled_reason", ""),
-             "AUTO: Connection to libvirt lost: end of file");
-    UNIT_EQ(enabled, false);
+    UNIT_STR(acts, "fault Connecti; ");
     virt_fake_set_up(w->agent.virt, true, "");
     world_settle(w);
-    UNIT_STR(acts, "disable AUTO: Co; enable -; ");
-    UNIT_EQ(enabled, true);
-}
-
-UNIT_TEST(operator_disabled, "a service that an operator disabled stays so")
-{
-    json_object_put(service);
-    service = service_record(true, "new disks are coming");
-    begin();
-    virt_fake_set_up(w->agent.virt, false, "end of file");
-    world_settle(w);
-    virt_fake_set_up(w->agent.virt, true, "");
-    world_settle(w);
-    UNIT_STR(acts, "");
-    UNIT_EQ(set_enabled, 0);
+    UNIT_STR(acts, "fault Connecti; works -; ");
 }
