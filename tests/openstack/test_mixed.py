@@ -6,7 +6,7 @@ import time
 import pytest
 
 from namespaces import wait_until
-from servers import Server
+from servers import Server, scrub
 from test_migrations import measured, settled
 
 pytestmark = pytest.mark.computed
@@ -20,16 +20,29 @@ def test_guests_move_between_nova_compute_and_computed(bare_fleet, first):
     second = {'nova': 'computed', 'computed': 'nova'}[first]
     fleet.agent('hosta', first)
     fleet.agent('hostb', second)
-    server = Server(fleet.bed, 'between', 'hosta')
-    server.rate(hot=16, dirty=2, fill=16)
-    gaps = []
-    for _ in range(ROUNDS):
+    server, gaps, known = busy(fleet), [], 0
+    while len(gaps) < ROUNDS:
+        source, start = server.api_host, len(fleet.bed.compute_log(server.api_host))
         record, seconds, seen = measured(server, server.other_host)
+        if record['status'] != 'completed' and fleet.bed.hosts[source].agent.name == 'nova-compute':
+            # nova-compute asks Neutron twice at once to activate the binding, and fails when both arrive together
+            assert 'PortBindingActivationFailed' in fleet.bed.compute_log(source)[start:], record
+            known += 1
+            assert known <= 3
+            print('known fault of nova-compute:', '; '.join(scrub(fleet.bed)))
+            server = busy(fleet)
+            continue
         assert record['status'] == 'completed', record
         gaps.append(round(seen['gap_ms']))
         settled(server, record['dest_compute'])
     assert server.verify()['ok']
-    fleet.figure(f'{ROUNDS} migrations between {first} and {second}: gaps in ms {gaps}')
+    fleet.figure(f'{ROUNDS} migrations between {first} and {second}: gaps in ms {gaps}; failed by nova-compute itself: {known}')
+
+
+def busy(fleet):
+    server = Server(fleet.bed, 'between', 'hosta')
+    server.rate(hot=16, dirty=2, fill=16)
+    return server
 
 
 def identity(fleet, host):
