@@ -29,7 +29,7 @@ struct rebuild {
     struct instance_devices devices;
     struct migration_record *record; /* of an evacuation; NULL */
     struct port_list former;         /* ports of the guest that goes */
-    bool evacuates, claimed;
+    bool evacuates, claimed, has_context;
     bool touched; /* the guest or its network was changed: it cannot be as it was */
     int shared;   /* the request's on_shared_storage: 1, 0, -1 = find out */
     bool on_disk; /* its directory is here */
@@ -124,6 +124,40 @@ static void step_image(struct operation *op)
         operation_next(op);
 }
 
+/*
+ * Nova's API sends external events to instance.host, which is the dead one, and to the hosts of the migration
+ * in the migration context: without it "network-vif-plugged" would never reach this host.
+ */
+static struct json_object *migration_context(const struct operation *op)
+{
+    static const char *const nulls[] = {
+        "new_numa_topology", "old_numa_topology", "new_pci_devices", "old_pci_devices",
+        "new_pci_requests",  "old_pci_requests",  "new_resources",   "old_resources"};
+    struct object *context = object_new("MigrationContext", "1.2");
+
+    object_set_string(context, "instance_uuid", op->uuid);
+    object_set_int(context, "migration_id", migration_record_id(rebuild_of(op)->record));
+    for (size_t i = 0; i < ARRAY_LEN(nulls); i++)
+        object_set_string(context, nulls[i], NULL);
+    struct json_object *primitive = object_to_json(context);
+    object_free(context);
+    return primitive;
+}
+
+static void claim_record(struct operation *op)
+{
+    struct rebuild *rebuild = rebuild_of(op);
+
+    migration_record_set_dest_compute(rebuild->record, op->agent->host);
+    migration_record_set_dest_node(rebuild->record, node_hostname(op->agent));
+    object_set_string(rebuild->record->object, "dest_host",
+                      conf_string(rebuild->make.conf, CONF_DEFAULT_my_ip));
+    object_set_json(op->instance->object, "migration_context", migration_context(op));
+    rebuild->has_context = true;
+    cloud_migration_save(op->agent->cloud, op->context, rebuild->record, "source", NULL,
+                         operation_cloud_done, op);
+}
+
 static void step_claim(struct operation *op)
 {
     struct rebuild *rebuild = rebuild_of(op);
@@ -134,7 +168,31 @@ static void step_claim(struct operation *op)
         return;
     }
     rebuild->claimed = rebuild->evacuates;
-    operation_next(op);
+    if (rebuild->evacuates && rebuild->record)
+        claim_record(op);
+    else
+        operation_next(op);
+}
+
+static void context_dropped(void *aux, struct json_object *result, const struct err *failure)
+{
+    (void)result;
+    if (failure) /* it does no harm, the next operation with one replaces it */
+        log_err(LOG_LEVEL_WARNING, failure, "the migration context of an evacuation");
+    operation_next(aux);
+}
+
+static void drop_context(struct operation *op)
+{
+    _cleanup_(json_putp) struct json_object *primitive = instance_to_json(op->instance);
+
+    if (!rebuild_of(op)->has_context) {
+        operation_next(op);
+        return;
+    }
+    json_object_object_del(primitive, "nova_object.changes");
+    cloud_object_call(op->agent->cloud, op->context, primitive, "drop_migration_context", NULL,
+                      NULL, context_dropped, op);
 }
 
 /* ---- shared storage ---- */
@@ -325,6 +383,15 @@ static void undo_begin(struct operation *op)
     save_migration(op, "failed");
 }
 
+/* An evacuation that did not come about holds nothing of this host. */
+static void undo_claim(struct operation *op)
+{
+    if (rebuild_of(op)->evacuates)
+        cloud_allocations_leave(op->agent->cloud, op->context, op->uuid, operation_cloud_done, op);
+    else
+        operation_next(op);
+}
+
 static void failed(struct operation *op)
 {
     const struct rebuild *rebuild = rebuild_of(op);
@@ -339,10 +406,11 @@ static void failed(struct operation *op)
 
 static const struct operation_step steps[] = {
     {"begin", step_begin, undo_begin},
+    {"allocation", instance_make_nothing, undo_claim},
     {"image record", step_image, NULL},
     {"claim", step_claim, NULL},
     {"storage", step_storage, NULL},
-    {"rebuilding", step_rebuilding, NULL},
+    {"rebuilding", step_rebuilding, drop_context},
     {"network", step_network, NULL},
     {"take the guest down", step_tear_down, NULL},
     {"mapping", step_mapping, NULL},
@@ -357,6 +425,7 @@ static const struct operation_step steps[] = {
     {"keep", instance_make_keep, undo_keep},
     {"active", step_active, NULL},
     {"migration", step_migration, NULL},
+    {"migration context", drop_context, NULL},
     {NULL, NULL, NULL},
 };
 

@@ -89,6 +89,8 @@ struct cloud_ops {
                                  const char *instance_uuid);
     void (*allocations_delete)(struct cloud *cloud, struct json_object *context,
                                const char *consumer_uuid, cloud_done_fn done, void *aux);
+    void (*allocations_leave)(struct cloud *cloud, struct json_object *context,
+                              const char *consumer_uuid, cloud_done_fn done, void *aux);
     void (*allocations_here)(struct cloud *cloud, cloud_result_fn done, void *aux);
 
     void (*ports_allocate)(struct cloud *cloud, struct json_object *context,

@@ -194,6 +194,17 @@ void cloud_allocations_delete(struct cloud *cloud, struct json_object *context,
         has_none(end, cloud, "allocations_delete");
 }
 
+void cloud_allocations_leave(struct cloud *cloud, struct json_object *context,
+                             const char *consumer_uuid, cloud_done_fn done, void *aux)
+{
+    struct cloud_end *end = later_new(cloud, done, NULL, aux);
+
+    if (cloud->ops->allocations_leave)
+        cloud->ops->allocations_leave(cloud, context, consumer_uuid, later_done, end);
+    else
+        has_none(end, cloud, "allocations_leave");
+}
+
 void cloud_allocations_here(struct cloud *cloud, cloud_result_fn done, void *aux)
 {
     struct cloud_end *end = later_new(cloud, NULL, done, aux);

@@ -61,5 +61,8 @@ void cloud_console_tokens_clean(struct cloud *cloud, struct json_object *context
 /* Placement: the allocation of an instance goes (after terminate; a failed build). */
 void cloud_allocations_delete(struct cloud *cloud, struct json_object *context,
                               const char *consumer_uuid, cloud_done_fn done, void *aux);
+/* What it holds of this host alone goes: an evacuation to here that failed. */
+void cloud_allocations_leave(struct cloud *cloud, struct json_object *context,
+                             const char *consumer_uuid, cloud_done_fn done, void *aux);
 /* {consumer uuid: {resource class: amount}} of this host's provider. */
 void cloud_allocations_here(struct cloud *cloud, cloud_result_fn done, void *aux);

@@ -674,6 +674,7 @@ const struct cloud_ops cloud_nova_ops = {
     .console_token = nova_console_token,
     .console_tokens_clean = nova_console_tokens_clean,
     .allocations_delete = placement_allocations_delete,
+    .allocations_leave = placement_allocations_leave,
     .allocations_here = placement_allocations_here,
     .ports_allocate = neutron_ports_allocate,
     .ports_release = neutron_ports_release,

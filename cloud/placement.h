@@ -46,4 +46,6 @@ void placement_allocations(struct cloud *cloud, struct json_object *context,
                            cloud_done_fn done, void *aux);
 void placement_allocations_delete(struct cloud *cloud, struct json_object *context,
                                   const char *consumer_uuid, cloud_done_fn done, void *aux);
+void placement_allocations_leave(struct cloud *cloud, struct json_object *context,
+                                 const char *consumer_uuid, cloud_done_fn done, void *aux);
 void placement_allocations_here(struct cloud *cloud, cloud_result_fn done, void *aux);

@@ -221,6 +221,36 @@ static void revert(struct placement_op *op)
         find_source(op);
 }
 
+/* ---- this host's part ---- */
+
+static void part_read(struct placement_op *op, const struct http_reply *reply)
+{
+    struct json_object *body;
+
+    if (reply->status != 200) {
+        placement_refused(op, reply);
+        return;
+    }
+    const char *here = op->placement->uuid;
+    if (!here || !json_has(json_get(reply->json, "allocations"), here)) {
+        placement_end(op, NULL, NULL);
+        return;
+    }
+    struct json_object *others = resources_of(reply->json);
+    json_object_object_del(others, here);
+    body = json_object_new_object();
+    add_consumer(body, op->consumer, reply->json, others,
+                 json_get(reply->json, "consumer_generation"));
+    placement_ask(op, "POST", "/allocations", body, moved);
+}
+
+static void leave(struct placement_op *op)
+{
+    _cleanup_(str_freep) char *path = path_of(op->consumer);
+
+    placement_ask(op, "GET", path, NULL, part_read);
+}
+
 /* ---- rows ---- */
 
 static struct placement_op *op_of(struct cloud *cloud, struct json_object *context,
@@ -258,6 +288,16 @@ void placement_allocations_delete(struct cloud *cloud, struct json_object *conte
     op->done = done;
     op->aux = aux;
     forget(op);
+}
+
+void placement_allocations_leave(struct cloud *cloud, struct json_object *context,
+                                 const char *consumer_uuid, cloud_done_fn done, void *aux)
+{
+    struct placement_op *op = op_of(cloud, context, "leaving an allocation", leave, consumer_uuid);
+
+    op->done = done;
+    op->aux = aux;
+    leave(op);
 }
 
 static void here_read(struct placement_op *op, const struct http_reply *reply)

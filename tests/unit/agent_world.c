@@ -378,6 +378,28 @@ static void fake_allocations_delete(struct cloud *cloud, struct json_object *con
     tell_done(cloud, "allocations_delete", text_dup("allocation deleted"), done, aux);
 }
 
+static void fake_allocations_leave(struct cloud *cloud, struct json_object *context,
+                                   const char *consumer_uuid, cloud_done_fn done, void *aux)
+{
+    (void)context;
+    (void)consumer_uuid;
+    tell_done(cloud, "allocations_leave", text_dup("allocation of this host left"), done, aux);
+}
+
+static void fake_object_call(struct cloud *cloud, struct json_object *context,
+                             struct json_object *object, const char *method,
+                             struct json_object *args, struct json_object *kwargs,
+                             cloud_result_fn done, void *aux)
+{
+    _cleanup_(json_putp) struct json_object *result = json_object_new_object();
+
+    (void)context;
+    (void)object;
+    (void)args;
+    (void)kwargs;
+    tell_result(cloud, "object_call", text_format("object's %s", method), result, done, aux);
+}
+
 static void fake_ports_allocate(struct cloud *cloud, struct json_object *context,
                                 const struct instance *instance, struct json_object *requested,
                                 struct json_object *security_groups, cloud_result_fn done,
@@ -491,6 +513,8 @@ static const struct cloud_ops fake_cloud_ops = {
     .virtual_interfaces_delete = fake_vifs_delete,
     .reschedule = fake_reschedule,
     .allocations_delete = fake_allocations_delete,
+    .allocations_leave = fake_allocations_leave,
+    .object_call = fake_object_call,
     .ports_allocate = fake_ports_allocate,
     .ports_release = fake_ports_release,
     .ports_refresh = fake_ports_refresh,

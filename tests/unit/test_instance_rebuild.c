@@ -161,7 +161,8 @@ UNIT_TEST(not_shared,
     settle();
     UNIT_EQ(world_count(w, "fault the files of instance " WORLD_INSTANCE " are on this host"), 1);
     UNIT_EQ(world_count(w, "instance saved on os-dead: task_state=null"), 1);
-    UNIT_EQ(world_count(w, "status source"), 1); /* failed */
+    UNIT_EQ(world_count(w, "status source"), 2); /* accepted here, failed */
+    UNIT_EQ(world_count(w, "allocation of this host left"), 1);
     UNIT_TRUE(world_has_file(w, WORLD_INSTANCE "/disk"));
 }
 
@@ -172,7 +173,9 @@ UNIT_TEST(rebuild_fails, "a rebuild that fails leaves the instance in error")
     world_ask(w, RPC_METHOD_rebuild_instance, rebuild_args("active", true));
     settle();
     UNIT_EQ(world_count(w, "instance saved on os-dead: vm_state=\"error\" task_state=null"), 1);
-    UNIT_EQ(world_count(w, "status source"), 1);
+    UNIT_EQ(world_count(w, "status source"), 2);
+    UNIT_EQ(world_count(w, "object's drop_migration_context"), 1);
+    UNIT_EQ(world_count(w, "allocation of this host left"), 1);
     UNIT_EQ(virt_fake_state(w->agent.virt, WORLD_INSTANCE), VIRT_STATE_NONE);
     UNIT_TRUE(!world_has_file(w, WORLD_INSTANCE));
 }
