@@ -8,6 +8,9 @@
  *   PUT --2xx, 404, "already active"--> done         READ --ACTIVE, 404--> done
  *    |  --other 4xx--> refused                        |  --INACTIVE--> wait, PUT
  *    +--5xx, no answer, other 409--> READ             +--5xx, no answer--> wait, READ
+ *
+ * The destination begins with READ, and leaves the PUT to the source for a while: two agents' requests at
+ * once make the same error.
  */
 #include "cloud/neutron_internal.h"
 
@@ -19,6 +22,7 @@ LOG_MODULE(neutron);
 
 enum {
     ACTIVATION_LIMIT_S = 120, /* all attempts of one activation */
+    OTHERS_TURN_S = 15,       /* another agent's activation is awaited so long */
     PUT_LIMIT_S = 30,
     READ_LIMIT_S = 10,
     WAIT_FIRST_MS = 250,
@@ -41,7 +45,8 @@ struct neutron_activation {
     struct loop_timer *timer;
     bool read_next; /* the timer's next request */
     int64_t deadline_us, wait_ms;
-    struct err last; /* why the last attempt did not do */
+    int64_t others_turn_us; /* until then another agent is expected to do it; 0 = it is ours */
+    struct err last;        /* why the last attempt did not do */
 };
 
 static void put(struct neutron_activation *a);
@@ -181,7 +186,7 @@ static void state_ended(void *aux, const struct http_reply *reply, const struct 
     if (status == 404 || (status == 200 && text_equal(state, "ACTIVE")))
         activation_end(a, NULL);
     else if (status == 200)
-        try_later(a, false);
+        try_later(a, clock_monotonic_us() < a->others_turn_us);
     else if (in_doubt(a, reply, failure, "the binding's state"))
         try_later(a, true);
 }
@@ -191,8 +196,8 @@ static void read_state(struct neutron_activation *a)
     send(a, "GET", "", READ_LIMIT_S, state_ended);
 }
 
-void neutron_activate(struct nova *nova, const char *request_id, const char *port_id,
-                      const char *host, cloud_done_fn done, void *aux)
+static void activate(struct nova *nova, const char *request_id, const char *port_id,
+                     const char *host, bool others_turn, cloud_done_fn done, void *aux)
 {
     struct neutron *neutron = nova->neutron;
     struct neutron_activation *a = find(neutron, port_id, host);
@@ -208,6 +213,8 @@ void neutron_activate(struct nova *nova, const char *request_id, const char *por
         a->timer = loop_timer_new(nova->cloud->loop, "port activation", timer_due, a);
         a->deadline_us = clock_monotonic_us() + ACTIVATION_LIMIT_S * USEC_PER_SEC;
         a->wait_ms = WAIT_FIRST_MS;
+        if (others_turn)
+            a->others_turn_us = clock_monotonic_us() + OTHERS_TURN_S * USEC_PER_SEC;
         a->next = neutron->activations;
         neutron->activations = a;
     }
@@ -215,8 +222,22 @@ void neutron_activate(struct nova *nova, const char *request_id, const char *por
     w->aux = aux;
     w->next = a->waiters;
     a->waiters = w;
-    if (begin)
+    if (begin && others_turn)
+        read_state(a);
+    else if (begin)
         put(a);
+}
+
+void neutron_activate(struct nova *nova, const char *request_id, const char *port_id,
+                      const char *host, cloud_done_fn done, void *aux)
+{
+    activate(nova, request_id, port_id, host, false, done, aux);
+}
+
+void neutron_await_activation(struct nova *nova, const char *request_id, const char *port_id,
+                              const char *host, cloud_done_fn done, void *aux)
+{
+    activate(nova, request_id, port_id, host, true, done, aux);
 }
 
 /* ---- the row ---- */

@@ -71,6 +71,9 @@ void neutron_info(struct nova *nova, const char *request_id,
  */
 void neutron_activate(struct nova *nova, const char *request_id, const char *port_id,
                       const char *host, cloud_done_fn done, void *aux);
+/* The same for the destination: whoever sent the guest activates, and is given some seconds for it. */
+void neutron_await_activation(struct nova *nova, const char *request_id, const char *port_id,
+                              const char *host, cloud_done_fn done, void *aux);
 bool neutron_activating(const struct neutron *neutron, const char *port_id, const char *host);
 /* With the services gone: what still waits for its next attempt ends with ERR_CANCELLED. */
 void neutron_activations_end(struct neutron *neutron);

@@ -284,7 +284,8 @@ static void one_activated(void *aux, const struct err *failure)
         update(m);
 }
 
-/* A binding that waits for this host is activated; Neutron would otherwise be told to make a second. */
+/* A binding that waits for this host is activated, if its source does not; Neutron would otherwise be told
+ * to make a second. */
 static void have_bindings(struct batch *batch, void *aux)
 {
     struct move *m = aux;
@@ -307,7 +308,8 @@ static void have_bindings(struct batch *batch, void *aux)
         }
         m->changed = true;
         m->open++;
-        neutron_activate(m->nova, m->request_id, id, m->nova->cloud->host, one_activated, m);
+        neutron_await_activation(m->nova, m->request_id, id, m->nova->cloud->host, one_activated,
+                                 m);
     }
     one_activated(m, NULL);
 }

@@ -676,7 +676,7 @@ UNIT_TEST(moved, "a guest that came here has its ports as they are, if they were
     UNIT_EQ(asked("GET", LIST), 1);
 }
 
-UNIT_TEST(moved_inactive, "a binding that waits here is activated, a missing one made by the host")
+UNIT_TEST(moved_inactive, "a binding that the source activates is awaited, a missing one is made")
 {
     _cleanup_(instance_freep) struct instance *instance =
         instance_of(CACHED(PORT, "true") "," CACHED(PORT2, "true"));
@@ -687,7 +687,8 @@ UNIT_TEST(moved_inactive, "a binding that waits here is activated, a missing one
                       PORT2, UUID, "there", ",\"binding:profile\":{\"migrating_to\":\"here\"}")));
     answer("GET", BIND(PORT), 200, "{\"binding\":{\"status\":\"INACTIVE\"}}");
     answer("GET", BIND(PORT2), 404, "{}");
-    answer("PUT", BIND(PORT) "/activate", 200, "{}");
+    answer("GET", BIND(PORT), 200, "{\"binding\":{\"status\":\"INACTIVE\"}}");
+    answer("GET", BIND(PORT), 200, "{\"binding\":{\"status\":\"ACTIVE\"}}");
     answer("PUT", ONE(PORT2), 200, "{}");
     neutron_ports_move_here(&cloud, context, instance, resulted, &end);
     run_until(&end.calls, 1);
@@ -696,4 +697,27 @@ UNIT_TEST(moved_inactive, "a binding that waits here is activated, a missing one
     UNIT_TRUE(json_has(sent("PUT", ONE(PORT2)), "binding:profile"));
     UNIT_EQ(asked("PUT", ONE(PORT)), 0);
     UNIT_EQ(asked("GET", LIST), 2);
+}
+
+UNIT_TEST(moved_alone, "a binding that no source activates in a while is activated here")
+{
+    _cleanup_(instance_freep) struct instance *instance = instance_of(CACHED(PORT, "true"));
+    int64_t now_us = clock_monotonic_us();
+
+    answer_details();
+    answer_always("GET", LIST, 200, LIST_JSON(RECORD(PORT, UUID, "there", "")));
+    answer_always("GET", BIND(PORT), 200, "{\"binding\":{\"status\":\"INACTIVE\"}}");
+    answer("PUT", BIND(PORT) "/activate", 200, "{}");
+    neutron_ports_move_here(&cloud, context, instance, resulted, &end);
+    for (int i = 0; i < TURNS_MAX && asked("GET", BIND(PORT)) < 2; i++)
+        UNIT_OK(loop_turn(loop, TURN_MS, &unit_err));
+    UNIT_EQ(asked("PUT", NULL), 0);
+    for (int i = 0; i < 40 && end.calls == 0; i++) {
+        clock_fake_set(now_us += USEC_PER_SEC);
+        for (int k = 0; k < 20 && end.calls == 0; k++)
+            UNIT_OK(loop_turn(loop, TURN_MS, &unit_err));
+    }
+    clock_fake_stop();
+    UNIT_EQ(end.calls, 1);
+    UNIT_EQ(asked("PUT", BIND(PORT) "/activate"), 1);
 }
