@@ -142,6 +142,11 @@ def scrub(bed):
             if len(d) == 36:
                 removed.append(f'directory {d} of {name}')
                 h.run(['rm', '-rf', f'{INSTANCES}/{d}'])
+        journal = h.path('/var/lib/computed/journal')
+        for f in os.listdir(journal) if os.path.isdir(journal) else []:
+            removed.append(f'journal {f} of {name}, whose agent is stopped')
+            bed.compute_stop(name)
+            os.unlink(os.path.join(journal, f))
     for (consumer, host), _ in cloud.allocations().items():
         removed.append(f'allocations of {consumer} on {host}')
         cloud.delete('placement', f'/allocations/{consumer}', ok=(404,))

@@ -30,6 +30,8 @@ def test_guests_move_between_nova_compute_and_computed(bare_fleet, first):
             known += 1
             assert known <= 3
             print('known fault of nova-compute:', '; '.join(scrub(fleet.bed)))
+            fleet.agent('hosta', first)
+            fleet.agent('hostb', second)
             server = busy(fleet)
             continue
         assert record['status'] == 'completed', record
