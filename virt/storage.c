@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -166,12 +167,49 @@ int virt_storage_probe_create(const struct conf *conf, char **name, struct err *
     return 0;
 }
 
+/* "<instances_path>/<uuid>/<probe>": an evacuation's probe lies in the instance's directory (Nova's
+ * check_instance_shared_storage); *probe is borrowed of `path`. An instances_path of another name is not shared. */
+static bool split_probe(const struct conf *conf, const char *path, char uuid[37],
+                        const char **probe)
+{
+    const char *root = conf_string(conf, CONF_DEFAULT_instances_path);
+    size_t length = strlen(root);
+
+    if (!text_starts_with(path, root) || path[length] != '/' || strlen(path) < length + 1 + 36 + 2)
+        return false;
+    snprintf(uuid, 37, "%.36s", path + length + 1);
+    *probe = path + length + 1 + 36 + 1;
+    return path[length + 1 + 36] == '/' && paths_check_directory(uuid, NULL) == 0;
+}
+
+static int open_probe_directory(const struct conf *conf, const char **name, int *fd, struct err *e)
+{
+    char uuid[37];
+    struct err failure = ERR_INIT;
+
+    if ((*name)[0] != '/')
+        return paths_open_root(conf, fd, e);
+    if (!split_probe(conf, *name, uuid, name))
+        return 0;
+    if (paths_open_directory(conf, uuid, false, fd, &failure) == 0 || failure.sys == ENOENT)
+        return 0;
+    if (e)
+        *e = failure;
+    return -1;
+}
+
 int virt_storage_probe_seen(const struct conf *conf, const char *name, bool *seen, struct err *e)
 {
     _cleanup_(fd_closep) int root = -1;
     struct stat st;
 
-    if (paths_check_probe(name, e) < 0 || paths_open_root(conf, &root, e) < 0)
+    if (open_probe_directory(conf, &name, &root, e) < 0)
+        return -1;
+    if (root < 0) {
+        *seen = false;
+        return 0;
+    }
+    if (paths_check_probe(name, e) < 0)
         return -1;
     (void)futimens(root, NULL); /* a changed directory makes an NFS client look again */
     if (fstatat(root, name, &st, AT_SYMLINK_NOFOLLOW) == 0)

@@ -49,7 +49,8 @@ int virt_storage_growth(const struct conf *conf, int64_t *out, struct err *e);
 int virt_storage_check_directory(const struct conf *conf, const char *instance_uuid,
                                  bool domain_exists_here, struct err *e);
 
-/* Shared storage by file: the destination makes a probe file, the source looks for its name. */
+/* Shared storage by file: the destination makes a probe file, the source looks for its name. Nova's evacuation
+ * gives a path instead, "<instances_path>/<uuid>/<probe>". */
 int virt_storage_probe_create(const struct conf *conf, char **name, struct err *e);
 int virt_storage_probe_seen(const struct conf *conf, const char *name, bool *seen, struct err *e);
 void virt_storage_probe_remove(const struct conf *conf, const char *name);

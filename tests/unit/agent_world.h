@@ -69,7 +69,8 @@ void world_turn(struct world *w); /* one turn of at most 1 ms */
  * "call|cast <method> <server> [<state in the journal>]",
  * "instance saved on <host>: <field>=<value> ..., expecting <task state>", "instance destroyed",
  * "info cache of <n>", "block device saved|destroyed <name>", "vif <port> <mac>", "vifs deleted",
- * "reschedule: <why>", "allocation deleted", "allocation of this host left", "object's <method>", "ports allocated|released|read|moved here",
+ * "reschedule: <why>", "allocation deleted", "allocation of this host left", "object's <method>",
+ * "ports allocated|released|read|moved here",
  * "image <id> read|downloaded|uploaded as <format>|deleted", "backups of type <type> read". Each of these
  * calls fails at the fault point "world.<call>".
  */

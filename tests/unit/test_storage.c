@@ -696,6 +696,28 @@ UNIT_TEST(probe, "a probe file is seen where the directory is shared and nowhere
     conf_unref(other);
 }
 
+UNIT_TEST(probe_path,
+          "an evacuation's probe is looked for in the instance's directory, and only there")
+{
+    static const char uuid[] = "12345678-1234-4234-8234-123456789abc";
+    _cleanup_(str_freep) char *directory = text_format("%s/%s", here, uuid);
+    _cleanup_(str_freep) char *path = text_format("%s/tmpekr2hwfs", directory);
+    _cleanup_(str_freep) char *out = text_format("%s/../x", directory);
+    bool seen = true;
+
+    UNIT_OK(virt_storage_probe_seen(conf, path, &seen, &unit_err));
+    UNIT_TRUE(!seen);
+    UNIT_EQ(mkdir(directory, 0755), 0);
+    UNIT_OK(virt_storage_probe_seen(conf, path, &seen, &unit_err));
+    UNIT_TRUE(!seen);
+    unit_write_file(path, "");
+    UNIT_OK(virt_storage_probe_seen(conf, path, &seen, &unit_err));
+    UNIT_TRUE(seen);
+    UNIT_OK(virt_storage_probe_seen(conf, "/etc/passwd", &seen, &unit_err));
+    UNIT_TRUE(!seen);
+    UNIT_FAILS(virt_storage_probe_seen(conf, out, &seen, &unit_err), ERR_INVALID);
+}
+
 /* --- sizes ------------------------------------------------------------------------------------- */
 
 static struct virt_guest *one_disk_guest(const char *path, const char *format, const char *backing,
