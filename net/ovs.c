@@ -7,7 +7,9 @@
  */
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "lib/clock.h"
 #include "lib/json.h"
 #include "lib/log.h"
 #include "lib/text.h"
@@ -17,15 +19,16 @@
 
 LOG_MODULE(net);
 
-enum { UUID_SIZE = 37, ID_SIZE = 256 };
+enum { UUID_SIZE = 37, ID_SIZE = 256, SETTLE_US = 5000000, SETTLE_POLL_US = 10000 };
 
 /* What the database says about a port. */
 struct ovs_view {
     bool bridge_exists, port_exists, in_bridge;
     char bridge_uuid[UUID_SIZE], port_uuid[UUID_SIZE], interface_uuid[UUID_SIZE];
     char iface_id[ID_SIZE];
-    char error[ID_SIZE]; /* why ovs-vswitchd could not take the interface */
-    int64_t ofport;      /* > 0: it is part of the datapath */
+    char error[ID_SIZE];       /* why ovs-vswitchd could not take the interface */
+    int64_t ofport;            /* > 0: it is part of the datapath */
+    int64_t next_cfg, cur_cfg; /* changes that were asked for, and that ovs-vswitchd has taken up */
 };
 
 /* --- JSON of OVSDB (RFC 7047, section 5) ----------------------------------------------------- */
@@ -167,6 +170,7 @@ static int look_at(struct ovsdb *db, const struct net_port *port, struct ovs_vie
         select_rows("Bridge", port->bridge, "_uuid ports"), select_rows("Port", port->tap, "_uuid"),
         select_rows("Interface", port->tap, "_uuid external_ids error ofport"));
 
+    json_object_array_add(operations, select_rows("Open_vSwitch", NULL, "next_cfg cur_cfg"));
     if (ovsdb_transact(db, operations, &results, e) < 0)
         return -1;
     *view = (struct ovs_view){0};
@@ -183,6 +187,11 @@ static int look_at(struct ovsdb *db, const struct net_port *port, struct ovs_vie
             set_has_uuid(json_object_array_get_idx(bridges, 0), "ports", view->port_uuid);
     if (length_of(interfaces))
         read_interface(json_object_array_get_idx(interfaces, 0), view);
+    if (length_of(rows_of(results, 3))) {
+        struct json_object *root = json_object_array_get_idx(rows_of(results, 3), 0);
+        view->next_cfg = json_get_int(root, "next_cfg", 0);
+        view->cur_cfg = json_get_int(root, "cur_cfg", 0);
+    }
     return 0;
 }
 
@@ -304,6 +313,73 @@ static struct json_object *update_interface(const struct net_port *port)
     return array_of(o, NULL, NULL);
 }
 
+/* Makes ovs-vswitchd tell in cur_cfg when it has taken up the transaction that this is part of. */
+static struct json_object *count_change(void)
+{
+    struct json_object *o = operation("mutate", "Open_vSwitch");
+
+    json_object_object_add(o, "where", json_object_new_array());
+    json_object_object_add(
+        o, "mutations",
+        array_of(array_of(string_of("next_cfg"), string_of("+="), json_object_new_int64(1)), NULL,
+                 NULL));
+    return o;
+}
+
+/* Port and Interface rows vanish by themselves when no bridge refers to them. */
+static struct json_object *delete_port(const struct ovs_view *view)
+{
+    struct json_object *bridge = operation("mutate", "Bridge");
+    struct json_object *gone =
+        array_of(string_of("set"), array_of(uuid_of(view->port_uuid), NULL, NULL), NULL);
+
+    json_object_object_add(bridge, "where", where("_uuid", "==", uuid_of(view->bridge_uuid)));
+    json_object_object_add(
+        bridge, "mutations",
+        array_of(array_of(string_of("ports"), string_of("delete"), gone), NULL, NULL));
+    return array_of(bridge, count_change(), NULL);
+}
+
+/*
+ * ovs-vswitchd knows interfaces by name. When it sees a port taken away and made again in one look, it
+ * goes on with the device that it had, and on the userspace datapath that is the tap of the guest that
+ * ended: nothing passes any more. So a new port waits until all that was asked before is done.
+ */
+static int settle(struct ovsdb *db, const struct net_port *port, struct ovs_view *view,
+                  struct err *e)
+{
+    int64_t wanted = view->next_cfg, deadline_us = clock_monotonic_us() + SETTLE_US;
+
+    while (view->cur_cfg < wanted && clock_monotonic_us() < deadline_us) {
+        (void)usleep(SETTLE_POLL_US);
+        if (look_at(db, port, view, e) < 0)
+            return -1;
+    }
+    if (view->cur_cfg < wanted)
+        log_warning(
+            "ovs-vswitchd has not taken up earlier changes within %d ms; port %s is made all "
+            "the same",
+            SETTLE_US / 1000, port->tap);
+    return 0;
+}
+
+/* A port that outlived its tap, as a suspended guest's does, holds on to the device that is gone. */
+static int drop_stale(struct ovsdb *db, const struct net_port *port, struct ovs_view *view,
+                      struct err *e)
+{
+    _cleanup_(json_putp) struct json_object *results = NULL;
+    struct link tap;
+    bool has_tap;
+
+    if (!view->in_bridge || view->ofport <= 0)
+        return 0;
+    if (find_tap(port->tap, &tap, &has_tap, e) < 0)
+        return -1;
+    if (has_tap)
+        return 0;
+    return ovsdb_transact(db, delete_port(view), &results, e) < 0 ? -1 : look_at(db, port, view, e);
+}
+
 static int ovs_plug(const struct net_look *look, const struct net_port *port, struct undo *undo,
                     struct err *e)
 {
@@ -318,25 +394,13 @@ static int ovs_plug(const struct net_look *look, const struct net_port *port, st
         return -1;
     if (port->plugged_by_libvirt)
         return 0;
+    if (drop_stale(db, port, &view, e) < 0 || (!view.port_exists && settle(db, port, &view, e) < 0))
+        return -1;
     return ovsdb_transact(db, view.port_exists ? update_interface(port) : add_port(port), &results,
                           e);
 }
 
 /* --- taking away ----------------------------------------------------------------------------- */
-
-/* Port and Interface rows vanish by themselves when no bridge refers to them. */
-static struct json_object *delete_port(const struct ovs_view *view)
-{
-    struct json_object *bridge = operation("mutate", "Bridge");
-    struct json_object *gone =
-        array_of(string_of("set"), array_of(uuid_of(view->port_uuid), NULL, NULL), NULL);
-
-    json_object_object_add(bridge, "where", where("_uuid", "==", uuid_of(view->bridge_uuid)));
-    json_object_object_add(
-        bridge, "mutations",
-        array_of(array_of(string_of("ports"), string_of("delete"), gone), NULL, NULL));
-    return array_of(bridge, NULL, NULL);
-}
 
 static int ovs_unplug(const struct net_look *look, const struct net_port *port, struct err *e)
 {

@@ -615,12 +615,14 @@ class Switch:
     def ofctl(self, command, *args):
         return self.host.exec('ovs-ofctl', command, f'unix:{self.dir}/br-int.mgmt', *args)
 
-    def fdb_vlan(self):
-        """(port, VLAN) that the switch has learned for the guest."""
+    def appctl(self, *args):
         with open(os.path.join(self.dir, 'vs.pid')) as f:
             pid = f.read().strip()
-        for line in self.host.exec('ovs-appctl', '-t', f'{self.dir}/ovs-vswitchd.{pid}.ctl', 'fdb/show',
-                                   'br-int').splitlines():
+        return self.host.exec('ovs-appctl', '-t', f'{self.dir}/ovs-vswitchd.{pid}.ctl', *args)
+
+    def fdb_vlan(self):
+        """(port, VLAN) that the switch has learned for the guest."""
+        for line in self.appctl('fdb/show', 'br-int').splitlines():
             if MAC in line:
                 return tuple(int(x) for x in line.split()[:2])
         return None
@@ -674,6 +676,28 @@ def test_ovs_a_delegated_port_is_there_before_the_tap_with_os_vifs_ids(world, sw
     good(t.ask('unplug'))
     assert TAP not in switch.vsctl('list-ports', 'br-int')
     assert TAP not in switch.vsctl('--columns=name', 'list', 'Interface')
+
+
+@pytest.mark.parametrize('between', [(), ('unplug',)])
+def test_ovs_a_guest_that_starts_again_is_heard(world, switches, between):
+    """The switch must not go on with the tap of the guest that ended, whose port has the same name."""
+    _, switch = switches
+    t = ovs_tool(world.b, switch)
+    for _ in range(3):
+        good(t.ask('plug'))
+        guest = world.b.guest()
+        good(t.ask('ready 5000'))
+        switch.appctl('fdb/flush', 'br-int')
+
+        def learned():
+            guest.tell('speak')
+            return switch.fdb_vlan()
+
+        wait_until('learning', learned)
+        assert switch.fdb_vlan()[0] == switch.ofport(TAP)
+        guest.end()
+        for command in between:
+            good(t.ask(command))
 
 
 def test_ovs_ports_of_others_are_refused_and_left_alone(world, switches):
