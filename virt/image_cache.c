@@ -24,6 +24,7 @@ enum { LOCK_TRIES = 8 };
 
 struct image_cache_fetch {
     struct conf *conf;
+    char *image_id;
     char *name, *part, *raw_part; /* below _base */
     int directory_fd, fd;
 };
@@ -33,6 +34,7 @@ static void fetch_free(struct image_cache_fetch *fetch)
     fd_closep(&fetch->fd); /* and with it the lock */
     fd_closep(&fetch->directory_fd);
     conf_unref(fetch->conf);
+    free(fetch->image_id);
     free(fetch->name);
     free(fetch->part);
     free(fetch->raw_part);
@@ -121,6 +123,7 @@ int image_cache_look(const struct conf *conf, const char *image_id, enum image_c
         return -1;
     f = NEW(struct image_cache_fetch);
     f->conf = conf_ref(conf);
+    f->image_id = text_dup(image_id);
     f->name = text_dup(name);
     f->part = text_format("computed-%s.part", name);
     f->raw_part = text_format("computed-%s-raw.part", name);
@@ -190,7 +193,7 @@ static int put(const struct image_cache_fetch *fetch, const char *disk_format, b
     _cleanup_(str_freep) char *path = paths_text(fetch->conf, PATHS_BASE, fetch->part);
     const char *format = NULL;
 
-    if (image_check_upload(fetch->fd, path, disk_format, kernel, &format, e) < 0)
+    if (image_check_upload(fetch->fd, path, fetch->image_id, disk_format, kernel, &format, e) < 0)
         return -1;
     if (strcmp(format, "raw") == 0 || !conf_bool(fetch->conf, CONF_DEFAULT_force_raw_images))
         return publish(fetch, fetch->part, e);

@@ -8,8 +8,11 @@
 #include <unistd.h>
 
 #include "lib/attributes.h"
+#include "lib/log.h"
 #include "lib/text.h"
 #include "virt/image.h"
+
+LOG_MODULE(virt);
 
 #define IMAGE_SIZE_MAX (INT64_C(1) << 45)
 
@@ -89,17 +92,25 @@ static int check_header(int fd, const char *path, struct err *e)
 }
 
 /* The header alone can lie about what follows; qemu-img opens what it describes. */
-static int check_qcow2(int fd, const char *path, struct err *e)
+static int check_qcow2(int fd, const char *path, const char *image, struct err *e)
 {
     struct image_info info = {0};
+    struct err why = ERR_INIT;
     bool has_backing = false;
 
-    if (check_header(fd, path, e) < 0 || image_read(path, "qcow2", &info, e) < 0)
+    if (!image_has_qcow2_magic(fd))
+        return err_set(e, ERR_DISK, "image %s is recorded as qcow2 but has no header of one",
+                       image);
+    if (check_header(fd, image, e) < 0)
         return -1;
+    if (image_read(path, "qcow2", &info, &why) < 0) {
+        log_err(LOG_LEVEL_WARNING, &why, "image %s", image);
+        return err_set(e, ERR_DISK, "image %s cannot be read as qcow2", image);
+    }
     has_backing = info.backing_file != NULL;
     image_info_clear(&info);
     if (has_backing)
-        return err_set(e, ERR_DISK, "image %s names a backing file, which is not allowed", path);
+        return err_set(e, ERR_DISK, "image %s names a backing file, which is not allowed", image);
     return 0;
 }
 
@@ -128,8 +139,8 @@ static int check_size(int fd, const char *path, bool kernel, struct err *e)
     return 0;
 }
 
-int image_check_upload(int fd, const char *path, const char *disk_format, bool kernel,
-                       const char **format, struct err *e)
+int image_check_upload(int fd, const char *path, const char *image, const char *disk_format,
+                       bool kernel, const char **format, struct err *e)
 {
     const char *found = qemu_format(disk_format);
     int result = 0;
@@ -139,17 +150,17 @@ int image_check_upload(int fd, const char *path, const char *disk_format, bool k
 
         err_set(e, ERR_DISK,
                 "image %s has the disk format %s; raw, qcow2, iso, ami, aki and ari can be used",
-                path, shown);
+                image, shown);
         return unacceptable(e);
     }
     if (kernel)
         found = "raw";
-    if (check_size(fd, path, kernel, e) < 0)
+    if (check_size(fd, image, kernel, e) < 0)
         return unacceptable(e);
     if (strcmp(found, "qcow2") == 0)
-        result = check_qcow2(fd, path, e);
+        result = check_qcow2(fd, path, image, e);
     else if (!kernel)
-        result = check_raw(fd, path, disk_format, e);
+        result = check_raw(fd, image, disk_format, e);
     if (result < 0)
         return unacceptable(e);
     *format = found;

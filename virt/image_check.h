@@ -12,11 +12,12 @@
 
 /*
  * `disk_format` is Glance's: raw, qcow2, iso, ami, aki, ari. *format is QEMU's then: "raw" or "qcow2", static.
- * `path` names the file `fd` for qemu-img and for messages; `kernel`: it is loaded by QEMU as a kernel or
- * ramdisk and may look as it likes. What is refused is ERR_DISK with the wire class ImageUnacceptable.
+ * `path` names the file `fd` for qemu-img, `image` is its id for messages, which tenants read. `kernel`: it is
+ * loaded by QEMU as a kernel or ramdisk and may look as it likes. What is refused is ERR_DISK with the wire
+ * class ImageUnacceptable.
  */
-int image_check_upload(int fd, const char *path, const char *disk_format, bool kernel,
-                       const char **format, struct err *e);
+int image_check_upload(int fd, const char *path, const char *image, const char *disk_format,
+                       bool kernel, const char **format, struct err *e);
 
 /*
  * The format of a file of the image cache: "raw" or "qcow2", static. Bases are written by agents alone,
