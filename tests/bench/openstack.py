@@ -238,6 +238,7 @@ def measure(bed, args):
     server = fresh_server(bed)
     for i in range(args.blocks):
         for kind in KINDS if i % 2 == 0 else reversed(KINDS):
+            agents(bed, kind)
             with Peak(bed) as peak:
                 server = block(bed, server, kind, args.moves, runs)
             more[kind]['busy_mib'] = max(more[kind].get('busy_mib', 0), peak.mib)
