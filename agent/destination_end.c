@@ -23,6 +23,7 @@ enum { LINGER_US = 2500000 /* net_announce() repeats for so long */ };
 /* Silence of a source after which it is asked: libvirt's own transfer may take long. */
 #define WATCH_US     (300 * USEC_PER_SEC)
 #define UNSETTLED_US (5 * USEC_PER_SEC)
+#define ANSWER_US    (5 * USEC_PER_SEC)
 
 /* ---- arrival ---- */
 
@@ -94,7 +95,7 @@ static struct settle *settle_new(struct agent *agent, const struct instance *ins
 
 /* ---- what Nova and Neutron are told ---- */
 
-/* Whether the first attempt to save went well or not: the guest is here, and the source may go on. */
+/* The guest is here, and the source may go on. */
 static void answer_source(struct migration *m)
 {
     if (m->request) {
@@ -126,14 +127,7 @@ static void told_end(struct told *told, const struct err *failure)
     free(told);
 }
 
-static void instance_saved(void *aux, const struct err *failure)
-{
-    struct told *told = aux;
-
-    answer_source(told->migration);
-    told_end(told, failure);
-}
-
+/* First of all, where it is. */
 static void save_instance(struct migration *m, cloud_done_fn done, void *aux)
 {
     _cleanup_(instance_freep) struct instance *here = instance_copy(m->instance);
@@ -143,10 +137,43 @@ static void save_instance(struct migration *m, cloud_done_fn done, void *aux)
     instance_set_host(here, m->agent->host);
     instance_set_node(here, node ? node : m->agent->host);
     instance_set_power_state(here, m->initially_paused ? 3 : 1);
+    cloud_instance_save(m->agent->cloud, m->context, here, "migrating", done, aux);
+}
+
+static void task_told(void *aux, const struct err *failure)
+{
+    struct told *told = aux;
+
+    answer_source(told->migration);
+    told_end(told, failure);
+}
+
+/* With the task state the server is ACTIVE for those who wait for it: the next migration may begin. */
+static void end_task(struct migration *m, cloud_done_fn done, void *aux)
+{
+    _cleanup_(instance_freep) struct instance *here = instance_copy(m->instance);
+
+    object_clear_changes(here->object);
     instance_set_task_state(here, NULL);
     instance_set_progress(here, 0);
-    cloud_instance_save(m->agent->cloud, m->context, here, "migrating", instance_saved,
+    cloud_instance_save(m->agent->cloud, m->context, here, "migrating", task_told,
                         told_new(m, done, aux));
+}
+
+/*
+ * The task ends when the source's bindings are gone: the way back would find one on that host and be told
+ * that there is one already. A Neutron that fails holds it up no longer than its first answer.
+ */
+static void ports_told(void *aux, const struct err *failure)
+{
+    struct told *told = aux;
+    struct migration *m = told->migration;
+
+    if (!m->task_ended && m->parts && !m->agent->closing) {
+        m->task_ended = true;
+        parts_add(m->parts, "the instance's task state", end_task);
+    }
+    told_end(told, failure);
 }
 
 static void cache_saved(void *aux, const struct err *failure)
@@ -154,14 +181,11 @@ static void cache_saved(void *aux, const struct err *failure)
     struct told *told = aux;
     struct migration *m = told->migration;
 
-    if (failure) {
-        told_end(told, failure);
-        return;
-    }
-    cloud_bindings(m->agent->cloud, m->context, m->instance, m->data, m->source_host,
-                   CLOUD_BINDING_DELETE, told->done, told->aux);
-    migration_unref(m);
-    free(told);
+    if (failure)
+        ports_told(told, failure);
+    else
+        cloud_bindings(m->agent->cloud, m->context, m->instance, m->data, m->source_host,
+                       CLOUD_BINDING_DELETE, ports_told, told);
 }
 
 static void ports_moved(void *aux, struct json_object *network_info, const struct err *failure)
@@ -170,9 +194,9 @@ static void ports_moved(void *aux, struct json_object *network_info, const struc
     struct migration *m = told->migration;
 
     if (failure && failure->code == ERR_NOT_IMPLEMENTED) /* no Neutron: nothing is to be moved */
-        told_end(told, NULL);
+        ports_told(told, NULL);
     else if (failure)
-        told_end(told, failure);
+        ports_told(told, failure);
     else
         cloud_info_cache_save(m->agent->cloud, m->context, m->instance_uuid, network_info,
                               cache_saved, told);
@@ -185,12 +209,21 @@ static void move_ports(struct migration *m, cloud_done_fn done, void *aux)
                           told_new(m, done, aux));
 }
 
+/* A control plane that is slow does not make the source think that its guest was lost. */
+static void answer_late(void *aux)
+{
+    answer_source(aux);
+}
+
 static void settled(struct migration_job *job)
 {
     struct migration *m = job->migration;
     struct settle *settle = job->aux;
 
     if (job->result == 0) {
+        loop_timer_free(m->wait_timer);
+        m->wait_timer = loop_timer_new(m->agent->loop, "answer the source", answer_late, m);
+        loop_timer_arm(m->wait_timer, ANSWER_US);
         parts_add(settle->parts, "the instance's record", save_instance);
         parts_add(settle->parts, "the ports", move_ports);
         return;
@@ -214,6 +247,7 @@ void destination_settle(struct migration *m)
     if (m->request)
         cloud_event_start(m->agent->cloud, m->context, m->instance_uuid,
                           "compute_post_live_migration_at_destination");
+    m->task_ended = false;
     settle->parts = parts_open(m, MACHINE_EVENT_SETTLED); /* ended by settle_release() */
     job.aux = settle;
     migration_submit(m, &job, false, false);
@@ -350,6 +384,8 @@ void destination_end(struct migration *m)
         switchover_forget(m->agent->switchover, m->uuid);
     loop_timer_free(m->wait_timer);
     m->wait_timer = NULL;
+    if (m->state == MACHINE_DESTINATION_COMPLETED)
+        answer_source(m);
     if (m->state == MACHINE_DESTINATION_COMPLETED && m->armed)
         net_announce(m->armed);
     if (m->told_back)

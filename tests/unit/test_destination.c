@@ -141,6 +141,21 @@ UNIT_TEST(recorded_answer, "the answer has every field of the recorded one, of t
     UNIT_TRUE(!json_get_bool(ours, "wait_for_vif_plugged", true));
 }
 
+UNIT_TEST(told_in_order,
+          "Nova has the host first, and the end of the task when the bindings are gone")
+{
+    w->network_info = json_object_new_array();
+    world_prepare_destination(w);
+    arrive(VIRT_STATE_RUNNING);
+    post();
+    size_t host = world_place(w, "instance saved on os-hostb");
+    size_t moved = world_place(w, "ports moved here");
+    size_t removed = world_place(w, "bindings delete os-hosta");
+    size_t ended =
+        world_place(w, "instance saved on os-hosta"); /* the fields of its end name no host */
+    UNIT_TRUE(host < moved && moved < removed && removed < ended && ended != SIZE_MAX);
+}
+
 UNIT_TEST(arrives, "the guest arrives, the source's word settles it, nothing of ours is left")
 {
     world_prepare_destination(w);
@@ -235,7 +250,7 @@ UNIT_TEST(post_again, "the question that comes again after the end is answered a
     UNIT_EQ(post()->end, FAKE_REPLIED);
     world_pass(w, 5 * USEC_PER_SEC, USEC_PER_SEC);
     UNIT_EQ(post()->end, FAKE_REPLIED);
-    UNIT_EQ(world_count(w, "instance saved"), 1);
+    UNIT_EQ(world_count(w, "instance saved on os-hostb"), 1);
 }
 
 UNIT_TEST(post_stranger, "asked for a guest that is not here the answer is no")
