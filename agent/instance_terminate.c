@@ -62,6 +62,9 @@ static void abort_migration(struct operation *op, struct migration *m)
     terminate->migration = migration_ref(m);
     if (m->role == MIGRATION_SOURCE && source_abort(m, &e) < 0)
         log_err(LOG_LEVEL_INFO, &e, "the deletion waits for migration %s", m->uuid);
+    /* a source that failed after the guest had come never says its last word: it is asked now */
+    if (m->role == MIGRATION_DESTINATION)
+        recovery_watch(m, MIGRATION_PAUSE_US);
 }
 
 static bool is_parked(const struct migration *m)
