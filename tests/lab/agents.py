@@ -81,6 +81,10 @@ class Agent:
             r = self.host.run([program('computectl'), 'status', '--json'], check=False, timeout=10)
             return r.returncode == 0
         wait_until(seconds, f'answer of computed on {self.host.name}', ready, 0.1)
+        try:  # it answers before it has a libvirt; a test in which there is none goes on without
+            wait_until(20, 'libvirt', lambda: self.computectl('status', parse=True)['hypervisor']['up'], 0.1)
+        except LabError:
+            pass
 
     @property
     def pid(self):
