@@ -96,8 +96,10 @@ class Host(Box):
     def libvirtd_ready(self):
         if not self.services['libvirtd'].alive():
             raise LabError(f'libvirtd of {self.name} ended: ' + (self.services['libvirtd'].output() + self.libvirt_log())[-800:])
-        return all(self.run(['virsh', '-q', '-c', 'qemu:///system', 'domcapabilities', '--virttype', 'qemu', *which],
-                            timeout=120, check=False).returncode == 0 for which in ([], ['--emulatorbin', guests_module.emulator()]))
+        # an agent that connects asks for all emulators of the machine; libvirtd takes seconds for each that it does not know
+        return all(self.run(['virsh', '-q', '-c', 'qemu:///system', *what], timeout=240, check=False).returncode == 0
+                   for what in (['capabilities'], ['domcapabilities', '--virttype', 'qemu'],
+                                ['domcapabilities', '--virttype', 'qemu', '--emulatorbin', guests_module.emulator()]))
 
     def wire_bridges(self, networks):
         for n in networks:
