@@ -308,7 +308,7 @@ def test_the_destination_is_checked_against_the_real_guest(lab, tools):
     cpu = "<cpu mode='custom' match='exact'><model>Icelake-Server</model><feature policy='require' name='avx512f'/></cpu>"
     refusals = {
         'cpu': check(cpu_xml=cpu), 'machine': check(machine='pc-i440fx-9.1'), 'emulator': check(emulator='/opt/qemu'),
-        'memory': check(memory_kib=1 << 40), 'firmware': check(firmware='/usr/share/OVMF/OVMF_CODE_4M.fd'),
+        'memory': check(memory_kib=1 << 40), 'firmware': check(firmware='/usr/share/OVMF/NOT_THERE.fd'),
         'version': check(hypervisor_version=10000000),
     }
     for what, answer in refusals.items():
