@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* After a restart: a record of each state, on both sides, with each answer of the peer. */
+#include "cloud/cloud_provider.h"
 #include "tests/unit/agent_world.h"
 
 #include "lib/clock.h"
@@ -442,6 +443,61 @@ UNIT_TEST(d_unknown_runs, "the source knows nothing, the guest runs here: it has
     last_word("destination", "completed");
     UNIT_TRUE(world_has_file(w, WORLD_INSTANCE));
     UNIT_STR(world_state(w, WORLD_MIGRATION, "destination"), "-");
+}
+
+/* ---- a source that is nova-compute: Nova's record of the instance tells ---- */
+
+static const char *nova_host, *nova_task; /* NULL host: the instance is gone */
+
+static void nova_says(struct cloud *cloud, struct json_object *context, const char *uuid,
+                      cloud_result_fn done, void *aux)
+{
+    _cleanup_(object_freep) struct object *o = object_new("Instance", "2.7");
+    struct err e = ERR_INIT;
+
+    (void)cloud;
+    (void)context;
+    if (!nova_host) {
+        err_set(&e, ERR_NO_INSTANCE, "instance %s is gone", uuid);
+        done(aux, NULL, &e);
+        return;
+    }
+    object_set_string(o, "uuid", uuid);
+    object_set_string(o, "host", nova_host);
+    object_set_string(o, "task_state", nova_task);
+    _cleanup_(json_putp) struct json_object *primitive = object_to_json(o);
+    done(aux, primitive, NULL);
+}
+
+static void nova_compute_left(enum arrival guest, const char *host, const char *task)
+{
+    static struct cloud_ops ops;
+
+    destination_left("DESTINATION_PREPARED", guest);
+    ops = *w->agent.cloud->ops;
+    ops.instance_get = nova_says;
+    w->agent.cloud->ops = &ops;
+    nova_host = host;
+    nova_task = task;
+    source_fails(ERR_RPC_VERSION);
+}
+
+UNIT_TEST(d_nova_migrating, "nova-compute's instance migrates yet: kept")
+{
+    nova_compute_left(NOBODY, "os-hosta", "migrating");
+    all_there();
+}
+
+UNIT_TEST(d_nova_stayed, "nova-compute's instance stayed there: taken back")
+{
+    nova_compute_left(NOBODY, "os-hosta", NULL);
+    all_gone();
+}
+
+UNIT_TEST(d_nova_gone, "nova-compute's instance is gone: taken back")
+{
+    nova_compute_left(NOBODY, NULL, NULL);
+    all_gone();
 }
 
 UNIT_TEST(d_completed, "the source says completed: settled, if it runs here")
