@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cloud/instances.h"
 #include "lib/clock.h"
 #include "lib/json.h"
 #include "lib/log.h"
@@ -48,15 +49,35 @@ static void answer_again(struct migration *m, struct rpc_request *request)
     rpc_fail(request, &e);
 }
 
+/* Now that Nova has the migration to this host in its records: the last word, as nova-compute says it here. */
+static void group_checked(void *aux, const struct err *failure)
+{
+    struct migration *m = aux;
+
+    if (!m->agent->closing && failure) {
+        cloud_event_start(m->agent->cloud, m->context, m->instance_uuid,
+                          "compute_pre_live_migration");
+        migration_fail(m, failure);
+        machine_event(m, MACHINE_EVENT_REFUSED);
+    } else if (!m->agent->closing) {
+        machine_event(m, MACHINE_EVENT_JOURNALED);
+    }
+    migration_unref(m);
+}
+
 static void accepted(struct migration_job *job)
 {
     struct migration *m = job->migration;
 
-    if (job->result < 0)
+    if (job->result < 0) {
         migration_fail(m, &job->e);
-    else if (m->request)
+        machine_event(m, MACHINE_EVENT_REFUSED);
+        return;
+    }
+    if (m->request)
         rpc_request_accept(m->request);
-    machine_event(m, job->result < 0 ? MACHINE_EVENT_REFUSED : MACHINE_EVENT_JOURNALED);
+    cloud_server_group_check(m->agent->cloud, m->context, m->instance_uuid, NULL, group_checked,
+                             migration_ref(m));
 }
 
 static int read_disk_argument(struct rpc_request *request, struct json_object **out, struct err *e)

@@ -15,6 +15,7 @@
 #include "agent/instance_devices.h"
 #include "agent/instance_make.h"
 #include "agent/node.h"
+#include "agent/server_group.h"
 #include "cloud/instances.h"
 #include "cloud/ports.h"
 #include "lib/clock.h"
@@ -402,6 +403,7 @@ static const struct operation_step steps[] = {
     {"place", step_place, NULL},
     {"begin", step_begin, NULL},
     {"claim", step_claim, NULL},
+    {"server group", server_group_step, NULL},
     {"networking", step_networking, NULL},
     {"allocate ports", step_allocate, undo_allocate},
     {"info cache", step_info_cache, undo_info_cache},

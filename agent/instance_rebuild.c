@@ -14,6 +14,7 @@
 #include "agent/instance_devices.h"
 #include "agent/instance_make.h"
 #include "agent/node.h"
+#include "agent/server_group.h"
 #include "cloud/images.h"
 #include "cloud/instances.h"
 #include "cloud/ports.h"
@@ -170,6 +171,14 @@ static void step_claim(struct operation *op)
     rebuild->claimed = rebuild->evacuates;
     if (rebuild->evacuates && rebuild->record)
         claim_record(op);
+    else
+        operation_next(op);
+}
+
+static void step_server_group(struct operation *op)
+{
+    if (rebuild_of(op)->evacuates)
+        server_group_step(op);
     else
         operation_next(op);
 }
@@ -409,6 +418,7 @@ static const struct operation_step steps[] = {
     {"allocation", instance_make_nothing, undo_claim},
     {"image record", step_image, NULL},
     {"claim", step_claim, NULL},
+    {"server group", step_server_group, NULL},
     {"storage", step_storage, NULL},
     {"rebuilding", step_rebuilding, drop_context},
     {"network", step_network, NULL},

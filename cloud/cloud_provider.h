@@ -81,6 +81,9 @@ struct cloud_ops {
     void (*object_call)(struct cloud *cloud, struct json_object *context,
                         struct json_object *object, const char *method, struct json_object *args,
                         struct json_object *kwargs, cloud_result_fn done, void *aux);
+    void (*server_group_check)(struct cloud *cloud, struct json_object *context,
+                               const char *instance_uuid, const char *hint, cloud_done_fn done,
+                               void *aux);
     void (*reschedule)(struct cloud *cloud, struct json_object *context, struct json_object *args,
                        cloud_done_fn done, void *aux);
     void (*console_token)(struct cloud *cloud, struct json_object *context,

@@ -331,6 +331,18 @@ void cloud_image_backups(struct cloud *cloud, struct json_object *context,
         has_none(end, cloud, "image_backups");
 }
 
+void cloud_server_group_check(struct cloud *cloud, struct json_object *context,
+                              const char *instance_uuid, const char *hint, cloud_done_fn done,
+                              void *aux)
+{
+    struct cloud_end *end = later_new(cloud, done, NULL, aux);
+
+    if (cloud->ops->server_group_check)
+        cloud->ops->server_group_check(cloud, context, instance_uuid, hint, later_done, end);
+    else
+        later_end(end, NULL, NULL);
+}
+
 void cloud_reschedule(struct cloud *cloud, struct json_object *context, struct json_object *args,
                       cloud_done_fn done, void *aux)
 {

@@ -41,6 +41,16 @@ void cloud_class_call(struct cloud *cloud, struct json_object *context, const ch
 void cloud_object_call(struct cloud *cloud, struct json_object *context, struct json_object *object,
                        const char *method, struct json_object *args, struct json_object *kwargs,
                        cloud_result_fn done, void *aux);
+/*
+ * May the instance be on this host, as its server group's policy is? To be asked when the control plane says
+ * already that it comes: the host is saved, a migration record names this one. The group is that of the
+ * scheduler's hint (its uuid or name), with hint NULL that which has the instance as a member; one that does not
+ * exist permits all. A refusal is ERR_PRECHECK of the class GroupAffinityViolation. Two that ask at once are
+ * looked at one after the other. Standalone has no groups; [workarounds] disable_group_policy_check_upcall.
+ */
+void cloud_server_group_check(struct cloud *cloud, struct json_object *context,
+                              const char *instance_uuid, const char *hint, cloud_done_fn done,
+                              void *aux);
 /* Gives a failed build back to the conductor (compute_task build_instances): `args` are the arguments
  * of the cast, consumed. */
 void cloud_reschedule(struct cloud *cloud, struct json_object *context, struct json_object *args,

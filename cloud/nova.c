@@ -11,6 +11,7 @@
 
 #include "cloud/glance.h"
 #include "cloud/neutron.h"
+#include "cloud/nova_groups.h"
 #include "cloud/nova_node.h"
 #include "cloud/placement.h"
 #include "lib/clock.h"
@@ -54,6 +55,7 @@ static int nova_open(struct cloud *cloud, struct err *e)
     nova->cloud = cloud;
     nova->conductor = conductor_new(cloud->loop, cloud->conf, cloud->rpc);
     nova->node = nova_node_new(nova);
+    nova->groups = nova_groups_new(nova);
     if (workers_new(&nova->workers, cloud->loop, TRANSFER_THREADS, e) < 0)
         return -1;
     return open_services(nova, e) < 0 ? -1 : open_store(nova, e);
@@ -68,7 +70,9 @@ static void nova_close(struct cloud *cloud)
     if (nova->workers)
         workers_free(nova->workers, 2 * USEC_PER_SEC);
     placement_free(nova->placement);
+    nova_groups_stop(nova->groups);
     conductor_free(nova->conductor);
+    nova_groups_free(nova->groups);
     for (int kind = 0; kind < SERVICE_KIND_COUNT; kind++)
         service_free(nova->services[kind]);
     neutron_free(nova->neutron);
@@ -670,6 +674,7 @@ const struct cloud_ops cloud_nova_ops = {
     .virtual_interfaces_delete = nova_virtual_interfaces_delete,
     .class_call = nova_class_call,
     .object_call = nova_object_call,
+    .server_group_check = nova_server_group_check,
     .reschedule = nova_reschedule,
     .console_token = nova_console_token,
     .console_tokens_clean = nova_console_tokens_clean,

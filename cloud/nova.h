@@ -3,6 +3,7 @@
  * What the files of the control plane `nova` share: conductor, REST services, the node. The provider's
  * table is in cloud/nova.c; its rows are implemented in the file of their subject:
  *   conductor.c  objects by RPC      nova_node.c   service record, heartbeat, compute node
+ *   nova_groups.c  server groups
  *   placement.c  provider, allocations     neutron*.c   ports and bindings     glance.c   images
  * A row may call `done` at once; cloud.c puts it off.
  */
@@ -15,6 +16,7 @@
 #include "lib/workers.h"
 
 struct neutron;
+struct nova_groups;
 struct nova_node;
 struct placement;
 
@@ -28,6 +30,7 @@ struct nova {
     struct workers *workers; /* file transfers */
     struct store *store;     /* the agent's own accounts of migrations, as in standalone */
     struct nova_node *node;
+    struct nova_groups *groups;
 };
 
 static inline struct nova *nova_of(const struct cloud *cloud)

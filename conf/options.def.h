@@ -513,6 +513,10 @@ OPT(workarounds, qemu_monitor_announce_self_interval, INT, "1", .min = 1, .max =
     .help = "Pause between those announcements.",
     .nova = "same", .since = "0.1")
 
+OPT(workarounds, disable_group_policy_check_upcall, BOOL, "false", .flags = CONF_RELOAD,
+    .help = "Do not look again on the host whether an instance's server group permits it there.",
+    .more = "For cells whose conductor cannot reach the API database, where groups are kept.",
+    .nova = "same", .since = "0.2")
 OPT(workarounds, handle_virt_lifecycle_events, BOOL, "true", .flags = CONF_RELOAD,
     .help = "Act on libvirt's events (an instance that shut itself down is stopped in Nova) at once.",
     .nova = "same", .since = "0.2")

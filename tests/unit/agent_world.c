@@ -358,6 +358,23 @@ static void fake_vifs_delete(struct cloud *cloud, struct json_object *context,
     tell_done(cloud, "vifs_delete", text_dup("vifs deleted"), done, aux);
 }
 
+static void fake_server_group_check(struct cloud *cloud, struct json_object *context,
+                                    const char *instance_uuid, const char *hint, cloud_done_fn done,
+                                    void *aux)
+{
+    struct err e = ERR_INIT;
+
+    (void)context;
+    (void)instance_uuid;
+    if (told(cloud, "server_group_check",
+             text_format("server group %s looked at", hint ? hint : "of the instance"), &e)) {
+        done(aux, NULL);
+        return;
+    }
+    snprintf(e.wire_class, sizeof(e.wire_class), "GroupAffinityViolation");
+    done(aux, &e);
+}
+
 static void fake_reschedule(struct cloud *cloud, struct json_object *context,
                             struct json_object *args, cloud_done_fn done, void *aux)
 {
@@ -511,6 +528,7 @@ static const struct cloud_ops fake_cloud_ops = {
     .block_device = fake_block_device,
     .virtual_interface_create = fake_vif_create,
     .virtual_interfaces_delete = fake_vifs_delete,
+    .server_group_check = fake_server_group_check,
     .reschedule = fake_reschedule,
     .allocations_delete = fake_allocations_delete,
     .allocations_leave = fake_allocations_leave,

@@ -3,6 +3,7 @@
 
 #include <sys/stat.h>
 
+#include "cloud/nova_groups.h"
 #include "cloud/nova_node.h"
 #include "lib/clock.h"
 #include "lib/json.h"
@@ -20,6 +21,7 @@ static int open_bare(struct cloud *cloud, struct err *e)
     nova->cloud = cloud;
     nova->conductor = conductor_new(cloud->loop, cloud->conf, cloud->rpc);
     nova->node = nova_node_new(nova);
+    nova->groups = nova_groups_new(nova);
     return store_open(&nova->store, cloud->loop, path, e);
 }
 

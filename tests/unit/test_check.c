@@ -8,6 +8,7 @@
 #include <json-c/linkhash.h>
 
 #include "agent/check_answer.h"
+#include "lib/fault.h"
 #include "lib/json.h"
 
 static struct world *here, *there; /* destination, source */
@@ -116,6 +117,16 @@ UNIT_TEST(fits, "a guest that fits: the answer has every field of the recorded o
     UNIT_TRUE(!json_has(ours, "computed_guest")); /* that was between the agents */
     UNIT_EQ(world_count(here, "event compute_check_can_live_migrate_destination done"), 1);
     UNIT_EQ(virt_fake_count(here->agent.virt, "host_facts"), 1);
+}
+
+UNIT_TEST(group_refuses,
+          "a guest whose server group does not permit this host is refused, nobody else asked")
+{
+    UNIT_OK(fault_arm("world.server_group_check=error", &unit_err));
+    struct fake_asked *a = check(world_args("008"));
+    refused(a, "server group of instance " WORLD_INSTANCE, "world.server_group_check");
+    UNIT_TRUE(question() == NULL);
+    UNIT_EQ(world_count(here, "server group of the instance looked at"), 1);
 }
 
 UNIT_TEST(asks_source, "the question to the source has every field of the recorded one")

@@ -4,6 +4,7 @@
 
 #include <json-c/linkhash.h>
 
+#include "cloud/cloud_provider.h"
 #include "lib/clock.h"
 #include "lib/fault.h"
 #include "lib/json.h"
@@ -120,6 +121,53 @@ UNIT_TEST(prepares, "a guest is prepared for: acknowledged at once, answered whe
     UNIT_STR(names, "storage.remove_directory net.unplug");
     words_are("preparing prepared");
     UNIT_EQ(world_count(w, "event compute_pre_live_migration done"), 1);
+}
+
+UNIT_TEST(group_refuses, "a guest whose server group does not permit it here finds nothing made")
+{
+    UNIT_OK(fault_arm("world.server_group_check=error", &unit_err));
+    struct fake_asked *a = world_prepare_destination(w);
+    UNIT_EQ(a->end, FAKE_FAILED);
+    UNIT_STR(err_wire_class(&a->e), "GroupAffinityViolation");
+    UNIT_EQ(world_count(w, "event compute_pre_live_migration failed: "), 1);
+    UNIT_EQ(world_count(w, "bindings"), 0);
+    nothing_left();
+}
+
+static struct {
+    cloud_done_fn done;
+    void *aux;
+} held_check;
+
+static void hold_check(struct cloud *cloud, struct json_object *context, const char *instance_uuid,
+                       const char *hint, cloud_done_fn done, void *aux)
+{
+    (void)cloud;
+    (void)context;
+    (void)instance_uuid;
+    (void)hint;
+    held_check.done = done;
+    held_check.aux = aux;
+}
+
+UNIT_TEST(rollback_in_group_check, "a rollback while the server group is looked at is not lost")
+{
+    struct cloud_ops ops = *w->agent.cloud->ops;
+    const struct cloud_ops *before = w->agent.cloud->ops;
+
+    held_check.done = NULL;
+    ops.server_group_check = hold_check;
+    w->agent.cloud->ops = &ops;
+    struct fake_asked *a = world_prepare_destination(w);
+    UNIT_STR(state(), "DESTINATION_ACCEPTED");
+    roll_back(WORLD_MIGRATION);
+    UNIT_EQ(a->end, FAKE_OPEN);
+    if (UNIT_TRUE(held_check.done != NULL))
+        held_check.done(held_check.aux, NULL);
+    w->agent.cloud->ops = before;
+    world_settle(w);
+    UNIT_EQ(a->end, FAKE_FAILED);
+    nothing_left();
 }
 
 UNIT_TEST(recorded_answer, "the answer has every field of the recorded one, of the same type")

@@ -153,9 +153,9 @@ UNIT_TEST(each_step,
           "whichever step fails, nothing is left and the instance is in error without a host")
 {
     static const char *const names[] = {
-        "claim", "networking",   "allocate ports", "info cache", "block devices",
-        "spec",  "device names", "mapping",        "spawning",   "images",
-        "parts", "start",        "resume",         "keep",       "active"};
+        "claim", "server group", "networking", "allocate ports", "info cache", "block devices",
+        "spec",  "device names", "mapping",    "spawning",       "images",     "parts",
+        "start", "resume",       "keep",       "active"};
 
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         _cleanup_(str_freep) char *spec = text_format("operation.build.%s=error", names[i]);
@@ -221,6 +221,55 @@ UNIT_TEST(retry, "with retries the build goes back to the conductor with all its
     for (size_t i = 0; i < ARRAY_LEN(names); i++)
         UNIT_TRUE(json_has(w->rescheduled, names[i]));
     UNIT_EQ(json_object_array_length(json_get(w->rescheduled, "instances")), 1);
+}
+
+/* A build whose request has that hint; list: as the request spec keeps it. */
+static void build_in_group(bool in_spec)
+{
+    struct json_object *args = build_args(true), *list = json_object_new_array();
+    struct json_object *hints = json_object_new_object();
+
+    json_object_array_add(list, json_object_new_string("the-group"));
+    json_add(hints, "group", in_spec ? list : json_object_new_string("the-group"));
+    if (in_spec)
+        json_add(world_data(args, "request_spec"), "scheduler_hints", hints);
+    else
+        json_add(json_get(args, "filter_properties"), "scheduler_hints", hints);
+    if (!in_spec)
+        json_object_put(list);
+    world_ask(w, RPC_METHOD_build_and_run_instance, args);
+    for (int i = 0; i < 4; i++)
+        world_settle(w);
+}
+
+UNIT_TEST(server_group, "the server group is looked at when the host is saved, before all else")
+{
+    build_in_group(true);
+    UNIT_EQ(world_count(w, "server group the-group looked at"), 1);
+    UNIT_TRUE(world_place(w, "instance saved on os-hosta: host=") <
+              world_place(w, "server group the-group"));
+    UNIT_TRUE(world_place(w, "server group the-group") < world_place(w, "ports allocated"));
+    UNIT_EQ(virt_fake_state(w->agent.virt, INSTANCE), VIRT_STATE_PAUSED);
+}
+
+UNIT_TEST(no_group, "an instance without the hint of a group is not looked at")
+{
+    build(true);
+    UNIT_EQ(world_count(w, "server group"), 0);
+    UNIT_EQ(virt_fake_state(w->agent.virt, INSTANCE), VIRT_STATE_PAUSED);
+}
+
+UNIT_TEST(group_refuses,
+          "an instance that its server group does not permit here goes to another host")
+{
+    UNIT_OK(fault_arm("world.server_group_check=error", &unit_err));
+    build_in_group(false);
+    check_nothing_left();
+    UNIT_EQ(world_count(w, "instance saved on null: host=null node=null task_state=\"scheduling\""),
+            1);
+    UNIT_EQ(world_count(w, "reschedule: "), 1);
+    UNIT_EQ(world_count(w, "ports allocated"), 0);
+    UNIT_EQ(world_count(w, "fault"), 0);
 }
 
 UNIT_TEST(network_is_final, "networks that cannot be had are not tried on another host")

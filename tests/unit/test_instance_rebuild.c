@@ -150,6 +150,45 @@ UNIT_TEST(evacuated, "an evacuation moves the ports, makes the guest and takes t
     UNIT_EQ(virt_fake_state(w->agent.virt, WORLD_INSTANCE), VIRT_STATE_RUNNING);
 }
 
+static void name_group(struct json_object *args)
+{
+    _cleanup_(json_putp) struct json_object *recorded = world_boot_args("008");
+    struct json_object *spec = json_copy(json_get(recorded, "request_spec"));
+    struct json_object *hints = json_object_new_object();
+
+    json_add_string(hints, "group", "the-group");
+    json_add(world_data(spec, NULL), "scheduler_hints", hints);
+    json_add(args, "request_spec", spec);
+}
+
+UNIT_TEST(group_refuses,
+          "an evacuation that the server group does not permit here leaves the instance as it was")
+{
+    struct json_object *args = rebuild_args("active", true);
+
+    name_group(args);
+    UNIT_OK(fault_arm("world.server_group_check=error", &unit_err));
+    world_ask(w, RPC_METHOD_rebuild_instance, args);
+    settle();
+    UNIT_EQ(world_count(w, "server group the-group looked at"), 1);
+    UNIT_EQ(world_count(w, "instance saved on os-dead: task_state=null"), 1);
+    UNIT_EQ(world_count(w, "status source"), 2); /* accepted here, failed */
+    UNIT_EQ(world_count(w, "allocation of this host left"), 1);
+    UNIT_EQ(world_count(w, "ports moved here"), 0);
+}
+
+UNIT_TEST(group_in_place, "a rebuild in place does not ask the server group")
+{
+    struct json_object *args = rebuild_args("active", false);
+
+    activate_ports();
+    name_group(args);
+    world_ask(w, RPC_METHOD_rebuild_instance, args);
+    settle();
+    UNIT_EQ(world_count(w, "server group"), 0);
+    UNIT_EQ(world_count(w, "event compute_rebuild_instance done"), 1);
+}
+
 UNIT_TEST(not_shared,
           "files that are here although storage is not shared stop an evacuation untouched")
 {
