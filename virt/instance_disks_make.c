@@ -21,8 +21,8 @@
 #include "virt/file_copy.h"
 #include "virt/image.h"
 #include "virt/image_check.h"
+#include "virt/instance_directory.h"
 #include "virt/instance_disks_internal.h"
-#include "virt/marker.h"
 #include "virt/paths.h"
 #include "virt/storage.h"
 
@@ -94,29 +94,15 @@ static int64_t root_size(const struct disks_work *m)
     return wanted > 0 ? wanted : m->root.virtual_size;
 }
 
-static bool preallocate(const struct conf *conf)
-{
-    return text_equal(conf_string(conf, CONF_DEFAULT_preallocate_images), "space");
-}
-
 static int check_space(const struct disks_work *m, struct err *e)
 {
-    int64_t needed = m->kernel.allocated + m->ramdisk.allocated, available = 0;
+    int64_t needed = m->kernel.allocated + m->ramdisk.allocated;
 
     if (m->flat)
         needed += m->root.allocated;
-    if (preallocate(m->conf))
+    if (instance_directory_preallocates(m->conf))
         needed += root_size(m) + blank_size(&m->ephemeral) + blank_size(&m->swap);
-    if (virt_storage_free(m->conf, true, &available, e) < 0)
-        return -1;
-    if (needed <= available)
-        return 0;
-    return err_set(e, ERR_NO_SPACE,
-                   "the disks of instance %s need %jd bytes below %s, where %jd are free "
-                   "(reserved_host_disk_mb is %jd)",
-                   m->plan->instance_uuid, (intmax_t)needed,
-                   conf_string(m->conf, CONF_DEFAULT_instances_path), (intmax_t)available,
-                   (intmax_t)conf_int(m->conf, CONF_DEFAULT_reserved_host_disk_mb));
+    return instance_directory_check_space(m->conf, m->plan->instance_uuid, needed, e);
 }
 
 static int look(struct disks_work *m, struct err *e)
@@ -132,33 +118,19 @@ static int look(struct disks_work *m, struct err *e)
 
 /* --- the directory ---------------------------------------------------------------------------- */
 
-static int push_directory(const struct disks_work *m, struct err *e)
-{
-    struct json_object *args = json_object_new_object();
-
-    json_add_string(args, "instance", m->plan->instance_uuid);
-    json_add_string(args, "migration", m->plan->instance_uuid);
-    return undo_push(m->undo, "storage.remove_directory", args, e);
-}
-
 static int make_directory(struct disks_work *m, struct err *e)
 {
     const char *uuid = m->plan->instance_uuid;
-    _cleanup_(fd_closep) int root = -1;
 
-    if (virt_storage_check_directory(m->conf, uuid, false, e) < 0 || push_directory(m, e) < 0 ||
-        fault_point("instance.make_directory", e) < 0 ||
-        paths_open_directory(m->conf, uuid, true, &m->directory_fd, e) < 0 ||
-        marker_write(m->directory_fd, uuid, uuid, uuid, e) < 0 ||
-        paths_open_root(m->conf, &root, e) < 0)
+    if (virt_storage_check_directory(m->conf, uuid, false, e) < 0)
         return -1;
-    return paths_sync(root, "instances_path", e);
+    return instance_directory_make(m->conf, uuid, uuid, "instance.make_directory", m->undo,
+                                   &m->directory_fd, e);
 }
 
 static int open_new(const struct disks_work *m, const char *name, int *fd, struct err *e)
 {
-    return paths_open_file(m->directory_fd, m->plan->instance_uuid, name, O_RDWR | O_CREAT | O_EXCL,
-                           0644, fd, e);
+    return instance_directory_open_new(m->directory_fd, m->plan->instance_uuid, name, fd, e);
 }
 
 /* --- disks ------------------------------------------------------------------------------------ */
@@ -174,7 +146,7 @@ static int make_overlay(const struct disks_work *m, const char *name, const stru
         .virtual_size = size,
         .backing_file = base->path,
         .backing_format = base->format,
-        .preallocate = preallocate(m->conf),
+        .preallocate = instance_directory_preallocates(m->conf),
     };
 
     if (open_new(m, name, &fd, e) < 0 || fault_point("instance.make_disk", e) < 0)
@@ -204,7 +176,7 @@ static int stretch(const struct disks_work *m, int fd, const char *path, int64_t
     if (ftruncate(fd, (off_t)size) < 0)
         return err_set_errno(e, ERR_DISK, errno, "%s cannot be made %jd bytes long", path,
                              (intmax_t)size);
-    if (preallocate(m->conf))
+    if (instance_directory_preallocates(m->conf))
         reason = posix_fallocate(fd, 0, (off_t)size);
     if (reason == ENOSPC)
         return image_no_space(fd, path, size, e);
@@ -300,10 +272,8 @@ static int make_boot_file(const struct disks_work *m, const struct disks_base *b
 
 static int make_console(struct disks_work *m, struct err *e)
 {
-    _cleanup_(fd_closep) int fd = -1;
-
     m->disks.console_log = paths_text(m->conf, m->plan->instance_uuid, "console.log");
-    return open_new(m, "console.log", &fd, e);
+    return instance_directory_make_console(m->directory_fd, m->plan->instance_uuid, e);
 }
 
 static int make_all(struct disks_work *m, struct err *e)

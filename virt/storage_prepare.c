@@ -6,19 +6,14 @@
  */
 #include "virt/storage.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/statvfs.h>
-#include <unistd.h>
 
 #include "lib/fault.h"
 #include "lib/json.h"
 #include "lib/text.h"
 #include "virt/disk_info.h"
 #include "virt/image.h"
-#include "virt/marker.h"
+#include "virt/instance_directory.h"
 #include "virt/paths.h"
 #include "virt/storage_base.h"
 #include "virt/storage_plan.h"
@@ -41,11 +36,6 @@ static void prepare_clear(struct prepare *p)
     fd_closep(&p->directory_fd);
 }
 
-static bool preallocate(const struct conf *conf)
-{
-    return text_equal(conf_string(conf, CONF_DEFAULT_preallocate_images), "space");
-}
-
 /* --- what can be refused ---------------------------------------------------------------------- */
 
 static int64_t bytes_needed(const struct prepare *p, int base_fd)
@@ -57,7 +47,8 @@ static int64_t bytes_needed(const struct prepare *p, int base_fd)
 
         if (d->read_only && !d->root)
             continue;
-        needed += preallocate(p->conf) || d->read_only ? d->virtual_size : d->used;
+        needed +=
+            instance_directory_preallocates(p->conf) || d->read_only ? d->virtual_size : d->used;
         if (d->base && d->base_size > 0 && (base_fd < 0 || !paths_exists(base_fd, d->base)))
             needed += d->base_size;
     }
@@ -67,20 +58,10 @@ static int64_t bytes_needed(const struct prepare *p, int base_fd)
 static int check_space(const struct prepare *p, struct err *e)
 {
     _cleanup_(fd_closep) int base_fd = -1;
-    int64_t available = 0, needed = 0;
 
     (void)paths_open_directory(p->conf, PATHS_BASE, false, &base_fd, NULL);
-    needed = bytes_needed(p, base_fd);
-    if (virt_storage_free(p->conf, true, &available, e) < 0)
-        return -1;
-    if (needed <= available)
-        return 0;
-    return err_set(e, ERR_NO_SPACE,
-                   "the disks of instance %s need %jd bytes below %s, where %jd are free "
-                   "(reserved_host_disk_mb is %jd)",
-                   p->plan->instance_uuid, (intmax_t)needed,
-                   conf_string(p->conf, CONF_DEFAULT_instances_path), (intmax_t)available,
-                   (intmax_t)conf_int(p->conf, CONF_DEFAULT_reserved_host_disk_mb));
+    return instance_directory_check_space(p->conf, p->plan->instance_uuid, bytes_needed(p, base_fd),
+                                          e);
 }
 
 /* The directory of the same migration is that of the same request sent twice: it is made anew. */
@@ -131,32 +112,15 @@ static int note_console(struct prepare *p, struct err *e)
 
 /* --- the directory ---------------------------------------------------------------------------- */
 
-static int push_directory(const struct prepare *p, struct err *e)
-{
-    struct json_object *args = json_object_new_object();
-
-    json_add_string(args, "instance", p->plan->instance_uuid);
-    json_add_string(args, "migration", p->plan->migration_uuid);
-    return undo_push(p->undo, "storage.remove_directory", args, e);
-}
-
 static int make_directory(struct prepare *p, struct err *e)
 {
-    const char *uuid = p->plan->instance_uuid;
-    _cleanup_(fd_closep) int root = -1;
-
-    if (push_directory(p, e) < 0 || fault_point("storage.make_directory", e) < 0 ||
-        paths_open_directory(p->conf, uuid, true, &p->directory_fd, e) < 0 ||
-        marker_write(p->directory_fd, uuid, uuid, p->plan->migration_uuid, e) < 0 ||
-        paths_open_root(p->conf, &root, e) < 0)
-        return -1;
-    return paths_sync(root, "instances_path", e);
+    return instance_directory_make(p->conf, p->plan->instance_uuid, p->plan->migration_uuid,
+                                   "storage.make_directory", p->undo, &p->directory_fd, e);
 }
 
 static int open_new(const struct prepare *p, const char *name, int *fd, struct err *e)
 {
-    return paths_open_file(p->directory_fd, p->plan->instance_uuid, name, O_RDWR | O_CREAT | O_EXCL,
-                           0644, fd, e);
+    return instance_directory_open_new(p->directory_fd, p->plan->instance_uuid, name, fd, e);
 }
 
 static int write_disk_info(const struct prepare *p, struct err *e)
@@ -171,13 +135,6 @@ static int write_disk_info(const struct prepare *p, struct err *e)
             json_add_string(o, path, d->format);
     }
     return disk_info_write(p->directory_fd, p->plan->instance_uuid, o, e);
-}
-
-static int make_console(const struct prepare *p, struct err *e)
-{
-    _cleanup_(fd_closep) int fd = -1;
-
-    return open_new(p, "console.log", &fd, e);
 }
 
 /* --- files ------------------------------------------------------------------------------------ */
@@ -216,7 +173,7 @@ static int make_disk(struct prepare *p, const struct storage_disk *d, struct err
         .path = path,
         .format = d->format,
         .virtual_size = d->virtual_size,
-        .preallocate = preallocate(p->conf),
+        .preallocate = instance_directory_preallocates(p->conf),
     };
 
     if (d->base) {
@@ -272,7 +229,8 @@ static int prepare_all(struct prepare *p, struct err *e)
     if (storage_disks_parse(p->plan->disk_info, uuid, &p->disks, e) < 0 ||
         clear_directory(p, e) < 0 || check_space(p, e) < 0 || make_directory(p, e) < 0 ||
         write_disk_info(p, e) < 0 || make_disks(p, e) < 0 || copy_boot_files(p, e) < 0 ||
-        note_console(p, e) < 0 || make_console(p, e) < 0 || fault_point("storage.prepared", e) < 0)
+        note_console(p, e) < 0 || instance_directory_make_console(p->directory_fd, uuid, e) < 0 ||
+        fault_point("storage.prepared", e) < 0)
         return -1;
     return paths_sync(p->directory_fd, uuid, e);
 }
