@@ -1,13 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "tests/unit/unit.h"
+#include "tests/unit/rest_world.h"
 
 #include "cloud/neutron_internal.h"
 #include "lib/clock.h"
 #include "lib/json.h"
 #include "lib/text.h"
-#include "tests/unit/fake_http.h"
-
-enum { TURNS_MAX = 600, TURN_MS = 20 };
 
 #define UUID    "f54599db-972c-4dc7-83a7-e708e83972ff"
 #define PROJECT "42fc262f986f4f95819d230793bce254"
@@ -37,96 +34,38 @@ enum { TURNS_MAX = 600, TURN_MS = 20 };
     "{\\\"id\\\":\\\"" port "\\\",\\\"network\\\":{\\\"id\\\":\\\"" NETWORK                        \
     "\\\"},\\\"preserve_on_delete\\\":" preserve "}"
 
-struct end {
-    unsigned calls;
-    struct err e;
-    struct json_object *result;
-};
-
-static char host[] = "here";
-static struct loop *loop;
-static struct fake_http *server;
-static struct conf *conf;
-static struct nova nova;
-static struct cloud cloud;
-static struct json_object *context;
-static struct end end;
+static struct rest_world *w;
 
 static void open_neutron(void)
 {
-    if (http_new(&nova.http, loop, &unit_err) < 0 ||
-        service_new(&nova.services[SERVICE_NEUTRON], SERVICE_NEUTRON, nova.http, loop, conf,
-                    &unit_err) < 0)
-        abort();
-    nova.neutron = neutron_new(&nova);
-}
-
-static void setup(void)
-{
-    if (loop_new(&loop, &unit_err) < 0)
-        abort();
-    server = fake_http_new(NULL);
-    fake_http_keystone(server);
-    conf = conf_for_test("neutron.auth_type", "password", "neutron.auth_url", fake_http_url(server),
-                         "neutron.username", "nova", "neutron.password", "hush",
-                         "neutron.project_name", "service", NULL);
-    nova = (struct nova){.cloud = &cloud};
-    cloud = (struct cloud){.loop = loop, .conf = conf, .host = host, .state = &nova};
-    context = json_object_new_object();
-    json_add_string(context, "request_id", "req-1");
-    end = (struct end){0};
-    open_neutron();
+    rest_world_open(w, SERVICE_NEUTRON, "neutron", NULL, NULL, NULL, NULL);
+    w->nova.neutron = neutron_new(&w->nova);
 }
 
 static void close_neutron(void)
 {
-    service_free(STEAL(nova.services[SERVICE_NEUTRON]));
-    neutron_free(STEAL(nova.neutron));
-    http_free(STEAL(nova.http));
+    service_free(STEAL(w->nova.services[SERVICE_NEUTRON]));
+    neutron_free(STEAL(w->nova.neutron));
+    rest_world_close(w);
+}
+
+static void setup(void)
+{
+    w = rest_world_new();
+    open_neutron();
 }
 
 static void teardown(void)
 {
     close_neutron();
-    fake_http_free(server);
-    conf_unref(conf);
-    json_object_put(context);
-    json_object_put(end.result);
-    loop_free(loop);
+    rest_world_free(w);
 }
 
 UNIT_FIXTURE(setup, teardown)
 
-static void ended(void *aux, const struct err *failure)
+static void answer(const char *method, const char *where, int status, const char *body)
 {
-    struct end *to = aux;
-
-    to->calls++;
-    if (failure)
-        to->e = *failure;
-}
-
-static void resulted(void *aux, struct json_object *result, const struct err *failure)
-{
-    struct end *to = aux;
-
-    ended(aux, failure);
-    to->result = json_object_get(result);
-}
-
-static void run_until(const unsigned *calls, unsigned wanted)
-{
-    for (int i = 0; i < TURNS_MAX && *calls < wanted; i++)
-        if (loop_turn(loop, TURN_MS, &unit_err) < 0)
-            break;
-    UNIT_EQ(*calls, wanted);
-}
-
-static void answer(const char *method, const char *path, int status, const char *body)
-{
-    const struct fake_answer a = {.method = method, .path = path, .status = status, .body = body};
-
-    fake_http_add(server, &a);
+    rest_world_answer(w, method, where, status, body);
 }
 
 static void answer_always(const char *method, const char *path, int status, const char *body)
@@ -134,7 +73,7 @@ static void answer_always(const char *method, const char *path, int status, cons
     const struct fake_answer a = {
         .method = method, .path = path, .status = status, .body = body, .times = -1};
 
-    fake_http_add(server, &a);
+    fake_http_add(w->server, &a);
 }
 
 /* Networks, subnets and the rest that a VIF is made of. */
@@ -188,19 +127,19 @@ static struct json_object *requested_of(const char *network, const char *port, c
 
 static size_t asked(const char *method, const char *path)
 {
-    return fake_http_count(server, method, path);
+    return fake_http_count(w->server, method, path);
 }
 
 static struct json_object *sent(const char *method, const char *path)
 {
-    const struct fake_request *r = fake_http_request(server, method, path, 0);
+    const struct fake_request *r = fake_http_request(w->server, method, path, 0);
 
     return r ? json_get(r->json, "port") : NULL;
 }
 
 static struct json_object *vif(size_t i)
 {
-    return json_object_array_get_idx(end.result, i);
+    return json_object_array_get_idx(w->end.result, i);
 }
 
 /* ---- refresh ---- */
@@ -211,15 +150,15 @@ UNIT_TEST(refresh, "a refresh asks once for each kind of record where the cache 
 
     answer_details();
     answer("GET", LIST, 200, LIST_JSON(RECORD(PORT, UUID, "here", "")));
-    neutron_ports_refresh(&cloud, context, instance, resulted, &end);
-    run_until(&end.calls, 1);
-    UNIT_EQ(end.e.code, ERR_NONE);
-    UNIT_EQ(json_object_array_length(end.result), 1);
+    neutron_ports_refresh(&w->cloud, w->context, instance, rest_result, &w->end);
+    rest_world_run(w, 1);
+    UNIT_EQ(w->end.e.code, ERR_NONE);
+    UNIT_EQ(json_object_array_length(w->end.result), 1);
     UNIT_TRUE(json_get_bool(vif(0), "preserve_on_delete", false));
     UNIT_STR(json_get_string(json_get(vif(0), "network"), "bridge", ""), "brq83fa7b67-c9");
     UNIT_EQ(asked("GET", NULL), 5);
     _cleanup_(str_freep) char *id =
-        fake_http_header(fake_http_request(server, "GET", LIST, 0), "X-Openstack-Request-Id");
+        fake_http_header(fake_http_request(w->server, "GET", LIST, 0), "X-Openstack-Request-Id");
     UNIT_STR(id, "req-1");
 }
 
@@ -232,9 +171,9 @@ UNIT_TEST(unlisted, "a port that the list lacks stays when Neutron still has it 
     answer("GET", LIST, 200, LIST_JSON(""));
     answer("GET", ONE(PORT), 200, PORT_JSON(PORT, UUID, "here", ""));
     answer("GET", ONE(PORT2), 404, "{}");
-    neutron_ports_refresh(&cloud, context, instance, resulted, &end);
-    run_until(&end.calls, 1);
-    UNIT_EQ(json_object_array_length(end.result), 1);
+    neutron_ports_refresh(&w->cloud, w->context, instance, rest_result, &w->end);
+    rest_world_run(w, 1);
+    UNIT_EQ(json_object_array_length(w->end.result), 1);
     UNIT_STR(json_get_string(vif(0), "id", ""), PORT);
 }
 
@@ -245,10 +184,10 @@ UNIT_TEST(no_proof, "without proof that a port is gone there is no new cache")
     answer_details();
     answer("GET", LIST, 200, LIST_JSON(""));
     answer("GET", ONE(PORT), 403, "{}");
-    neutron_ports_refresh(&cloud, context, instance, resulted, &end);
-    run_until(&end.calls, 1);
-    UNIT_TRUE(end.result == NULL);
-    UNIT_EQ(end.e.code, ERR_REMOTE);
+    neutron_ports_refresh(&w->cloud, w->context, instance, rest_result, &w->end);
+    rest_world_run(w, 1);
+    UNIT_TRUE(w->end.result == NULL);
+    UNIT_EQ(w->end.e.code, ERR_REMOTE);
 }
 
 UNIT_TEST(unknown_port,
@@ -258,9 +197,9 @@ UNIT_TEST(unknown_port,
 
     answer_details();
     answer("GET", LIST, 200, LIST_JSON(RECORD(PORT, UUID, "here", "")));
-    neutron_ports_refresh(&cloud, context, instance, resulted, &end);
-    run_until(&end.calls, 1);
-    UNIT_EQ(json_object_array_length(end.result), 1);
+    neutron_ports_refresh(&w->cloud, w->context, instance, rest_result, &w->end);
+    rest_world_run(w, 1);
+    UNIT_EQ(json_object_array_length(w->end.result), 1);
     UNIT_TRUE(json_get_bool(vif(0), "preserve_on_delete", false));
 }
 
@@ -292,9 +231,9 @@ UNIT_TEST(build_network, "a port on a network is made bound, in the project, in 
     answer_details();
     answer("POST", "/v2.0/ports", 201, PORT_JSON(PORT, UUID, "here", ""));
     answer("GET", LIST, 200, LIST_JSON(RECORD(PORT, UUID, "here", "")));
-    neutron_ports_allocate(&cloud, context, instance, requested, NULL, resulted, &end);
-    run_until(&end.calls, 1);
-    UNIT_EQ(end.e.code, ERR_NONE);
+    neutron_ports_allocate(&w->cloud, w->context, instance, requested, NULL, rest_result, &w->end);
+    rest_world_run(w, 1);
+    UNIT_EQ(w->end.e.code, ERR_NONE);
     made_with_all(sent("POST", "/v2.0/ports"));
     UNIT_TRUE(!json_get_bool(vif(0), "preserve_on_delete", true));
     UNIT_EQ(asked("PUT", NULL), 0);
@@ -311,9 +250,9 @@ UNIT_TEST(build_port, "a given port is taken with its profile and stays the user
            PORT_JSON(PORT, "", "", ",\"binding:profile\":{\"trusted\":true}"));
     answer("PUT", ONE(PORT), 200, PORT_JSON(PORT, UUID, "here", ""));
     answer("GET", LIST, 200, LIST_JSON(RECORD(PORT, UUID, "here", "")));
-    neutron_ports_allocate(&cloud, context, instance, requested, NULL, resulted, &end);
-    run_until(&end.calls, 1);
-    UNIT_EQ(end.e.code, ERR_NONE);
+    neutron_ports_allocate(&w->cloud, w->context, instance, requested, NULL, rest_result, &w->end);
+    rest_world_run(w, 1);
+    UNIT_EQ(w->end.e.code, ERR_NONE);
     struct json_object *body = sent("PUT", ONE(PORT));
     UNIT_TRUE(json_get_bool(json_get(body, "binding:profile"), "trusted", false));
     UNIT_STR(json_get_string(body, "binding:host_id", ""), "here");
@@ -328,10 +267,10 @@ UNIT_TEST(port_in_use, "another instance's port is refused as PortInUse and noth
 
     answer_extensions("router");
     answer("GET", ONE(PORT), 200, PORT_JSON(PORT, "another", "there", ""));
-    neutron_ports_allocate(&cloud, context, instance, requested, NULL, resulted, &end);
-    run_until(&end.calls, 1);
-    UNIT_EQ(end.e.code, ERR_INVALID);
-    UNIT_STR(err_wire_class(&end.e), "PortInUse");
+    neutron_ports_allocate(&w->cloud, w->context, instance, requested, NULL, rest_result, &w->end);
+    rest_world_run(w, 1);
+    UNIT_EQ(w->end.e.code, ERR_INVALID);
+    UNIT_STR(err_wire_class(&w->end.e), "PortInUse");
     UNIT_EQ(asked("PUT", NULL), 0);
 }
 
@@ -353,11 +292,11 @@ UNIT_TEST(rollback, "when one port cannot be made, made ones are deleted and tak
            "{\"NeutronError\":{\"type\":\"IpAddressAlreadyAllocated\",\"message\":\"taken\"}}");
     answer("PUT", ONE(PORT), 200, PORT_JSON(PORT, "", "", ""));
     answer("DELETE", ONE(PORT2), 204, NULL);
-    neutron_ports_allocate(&cloud, context, instance, requested, NULL, resulted, &end);
-    run_until(&end.calls, 1);
-    UNIT_STR(err_wire_class(&end.e), "FixedIpAlreadyInUse");
+    neutron_ports_allocate(&w->cloud, w->context, instance, requested, NULL, rest_result, &w->end);
+    rest_world_run(w, 1);
+    UNIT_STR(err_wire_class(&w->end.e), "FixedIpAlreadyInUse");
     UNIT_EQ(asked("DELETE", ONE(PORT2)), 1);
-    const struct fake_request *back = fake_http_request(server, "PUT", ONE(PORT), 1);
+    const struct fake_request *back = fake_http_request(w->server, "PUT", ONE(PORT), 1);
     UNIT_STR(json_get_string(json_get(back ? back->json : NULL, "port"), "device_id", "x"), "");
 }
 
@@ -371,9 +310,10 @@ UNIT_TEST(in_doubt, "a port whose making was never answered is found by its devi
     answer("GET", LIST, 200,
            LIST_JSON(RECORD(PORT, UUID, "here", "") "," RECORD(PORT2, UUID, "here", "")));
     answer("DELETE", ONE(PORT2), 204, NULL);
-    neutron_port_attach(&cloud, context, instance, NETWORK, NULL, NULL, NULL, resulted, &end);
-    run_until(&end.calls, 1);
-    UNIT_EQ(end.e.code, ERR_REMOTE);
+    neutron_port_attach(&w->cloud, w->context, instance, NETWORK, NULL, NULL, NULL, rest_result,
+                        &w->end);
+    rest_world_run(w, 1);
+    UNIT_EQ(w->end.e.code, ERR_REMOTE);
     UNIT_EQ(asked("POST", NULL), 2); /* Keystone's and one port: not made twice */
     UNIT_EQ(asked("DELETE", NULL), 1);
 }
@@ -389,9 +329,9 @@ UNIT_TEST(groups, "security groups go by name, and not to a network without port
     answer("GET", NETS, 200, NETWORK_JSON(",\"port_security_enabled\":false"));
     answer("GET", "/v2.0/security-groups?*", 200,
            "{\"security_groups\":[{\"id\":\"g1\",\"name\":\"web\"}]}");
-    neutron_ports_allocate(&cloud, context, instance, requested, names, resulted, &end);
-    run_until(&end.calls, 1);
-    UNIT_STR(err_wire_class(&end.e), "SecurityGroupCannotBeApplied");
+    neutron_ports_allocate(&w->cloud, w->context, instance, requested, names, rest_result, &w->end);
+    rest_world_run(w, 1);
+    UNIT_STR(err_wire_class(&w->end.e), "SecurityGroupCannotBeApplied");
     UNIT_EQ(asked("POST", "/v2.0/ports"), 0);
 }
 
@@ -403,9 +343,9 @@ UNIT_TEST(ambiguous, "a build without networks takes the only one, and refuses t
     answer("GET", "/v2.0/networks?tenant_id=" PROJECT "&shared=False", 200, NETWORK_JSON(""));
     answer("GET", "/v2.0/networks?shared=True", 200,
            "{\"networks\":[{\"id\":\"" SUBNET "\",\"shared\":true}]}");
-    neutron_ports_allocate(&cloud, context, instance, NULL, NULL, resulted, &end);
-    run_until(&end.calls, 1);
-    UNIT_STR(err_wire_class(&end.e), "NetworkAmbiguous");
+    neutron_ports_allocate(&w->cloud, w->context, instance, NULL, NULL, rest_result, &w->end);
+    rest_world_run(w, 1);
+    UNIT_STR(err_wire_class(&w->end.e), "NetworkAmbiguous");
 }
 
 UNIT_TEST(none, "a request for no network asks nothing and gives an empty list")
@@ -415,9 +355,9 @@ UNIT_TEST(none, "a request for no network asks nothing and gives an empty list")
 
     answer_extensions("router");
     answer("GET", LIST, 200, LIST_JSON(""));
-    neutron_ports_allocate(&cloud, context, instance, requested, NULL, resulted, &end);
-    run_until(&end.calls, 1);
-    UNIT_EQ(json_object_array_length(end.result), 0);
+    neutron_ports_allocate(&w->cloud, w->context, instance, requested, NULL, rest_result, &w->end);
+    rest_world_run(w, 1);
+    UNIT_EQ(json_object_array_length(w->end.result), 0);
     UNIT_EQ(asked("POST", "/v2.0/ports"), 0);
 }
 
@@ -432,9 +372,9 @@ UNIT_TEST(foreign, "another project's network is used only when a policy shares 
     answer("GET", NETS, 200, theirs);
     answer("GET", "/v2.0/rbac-policies?*", 200,
            "{\"rbac_policies\":[{\"target_tenant\":\"somebody\"}]}");
-    neutron_ports_allocate(&cloud, context, instance, requested, NULL, resulted, &end);
-    run_until(&end.calls, 1);
-    UNIT_STR(err_wire_class(&end.e), "NetworkNotFound");
+    neutron_ports_allocate(&w->cloud, w->context, instance, requested, NULL, rest_result, &w->end);
+    rest_world_run(w, 1);
+    UNIT_STR(err_wire_class(&w->end.e), "NetworkNotFound");
     UNIT_EQ(asked("POST", "/v2.0/ports"), 0);
 }
 
@@ -449,9 +389,10 @@ UNIT_TEST(attach, "an attached port comes last in the result")
     answer("POST", "/v2.0/ports", 201, PORT_JSON(PORT2, UUID, "here", ""));
     answer("GET", LIST, 200,
            LIST_JSON(RECORD(PORT2, UUID, "here", "") "," RECORD(PORT, UUID, "here", "")));
-    neutron_port_attach(&cloud, context, instance, NETWORK, NULL, NULL, NULL, resulted, &end);
-    run_until(&end.calls, 1);
-    UNIT_EQ(json_object_array_length(end.result), 2);
+    neutron_port_attach(&w->cloud, w->context, instance, NETWORK, NULL, NULL, NULL, rest_result,
+                        &w->end);
+    rest_world_run(w, 1);
+    UNIT_EQ(json_object_array_length(w->end.result), 2);
     UNIT_STR(json_get_string(vif(1), "id", ""), PORT2);
     UNIT_TRUE(!json_get_bool(vif(1), "preserve_on_delete", true));
 }
@@ -470,9 +411,9 @@ UNIT_TEST(release, "ports that were given are unbound, those that were made dele
                                                                                      "here", "")));
     answer("PUT", ONE(PORT), 200, PORT_JSON(PORT, "", "", ""));
     answer("DELETE", ONE(PORT2), 404, "{}");
-    neutron_ports_release(&cloud, context, instance, ended, &end);
-    run_until(&end.calls, 1);
-    UNIT_EQ(end.e.code, ERR_NONE);
+    neutron_ports_release(&w->cloud, w->context, instance, rest_done, &w->end);
+    rest_world_run(w, 1);
+    UNIT_EQ(w->end.e.code, ERR_NONE);
     struct json_object *body = sent("PUT", ONE(PORT));
     UNIT_STR(json_get_string(body, "device_owner", "x"), "");
     UNIT_TRUE(json_has(body, "binding:host_id") && !json_get(body, "binding:host_id"));
@@ -490,9 +431,9 @@ UNIT_TEST(detach, "a detached port is gone from the result and the others stay")
     answer_always("GET", LIST, 200,
                   LIST_JSON(RECORD(PORT, UUID, "here", "") "," RECORD(PORT2, UUID, "here", "")));
     answer("DELETE", ONE(PORT2), 204, NULL);
-    neutron_port_detach(&cloud, context, instance, PORT2, resulted, &end);
-    run_until(&end.calls, 1);
-    UNIT_EQ(json_object_array_length(end.result), 1);
+    neutron_port_detach(&w->cloud, w->context, instance, PORT2, rest_result, &w->end);
+    rest_world_run(w, 1);
+    UNIT_EQ(json_object_array_length(w->end.result), 1);
     UNIT_STR(json_get_string(vif(0), "id", ""), PORT);
     UNIT_EQ(asked("PUT", NULL), 0);
 }
@@ -520,7 +461,7 @@ static void bindings(enum cloud_binding_change what, const char *first, const ch
     _cleanup_(instance_freep) struct instance *instance = instance_of("");
     _cleanup_(migrate_data_freep) struct migrate_data *data = data_of(first, second);
 
-    neutron_bindings(&cloud, context, instance, data, "here", what, ended, &end);
+    neutron_bindings(&w->cloud, w->context, instance, data, "here", what, rest_done, &w->end);
 }
 
 UNIT_TEST(activate, "each port's binding is activated by one request and no question")
@@ -529,8 +470,8 @@ UNIT_TEST(activate, "each port's binding is activated by one request and no ques
     answer("PUT", BIND(PORT2) "/activate", 409,
            "{\"NeutronError\":{\"type\":\"PortBindingAlreadyActive\",\"message\":\"is\"}}");
     bindings(CLOUD_BINDING_ACTIVATE, PORT, PORT2);
-    run_until(&end.calls, 1);
-    UNIT_EQ(end.e.code, ERR_NONE);
+    rest_world_run(w, 1);
+    UNIT_EQ(w->end.e.code, ERR_NONE);
     UNIT_EQ(asked("PUT", NULL), 2);
     UNIT_EQ(asked("GET", "/v2.0/*"), 0);
 }
@@ -540,11 +481,11 @@ UNIT_TEST(activate_joins, "two activations at once are one for Neutron, and both
     const struct fake_answer slow = {
         .method = "PUT", .path = BIND(PORT) "/activate", .status = 200, .delay_ms = 60};
 
-    fake_http_add(server, &slow);
+    fake_http_add(w->server, &slow);
     bindings(CLOUD_BINDING_ACTIVATE, PORT, NULL);
     bindings(CLOUD_BINDING_ACTIVATE, PORT, NULL);
-    run_until(&end.calls, 2);
-    UNIT_EQ(end.e.code, ERR_NONE);
+    rest_world_run(w, 2);
+    UNIT_EQ(w->end.e.code, ERR_NONE);
     UNIT_EQ(asked("PUT", NULL), 1);
 }
 
@@ -553,8 +494,8 @@ UNIT_TEST(activate_error, "after an error the binding is read, and an active one
     answer("PUT", BIND(PORT) "/activate", 500, "{}");
     answer("GET", BIND(PORT), 200, "{\"binding\":{\"status\":\"ACTIVE\"}}");
     bindings(CLOUD_BINDING_ACTIVATE, PORT, NULL);
-    run_until(&end.calls, 1);
-    UNIT_EQ(end.e.code, ERR_NONE);
+    rest_world_run(w, 1);
+    UNIT_EQ(w->end.e.code, ERR_NONE);
     UNIT_EQ(asked("PUT", NULL), 1);
 }
 
@@ -563,13 +504,13 @@ UNIT_TEST(activate_again, "an inactive one is tried again, also when Neutron did
     const struct fake_answer dropped = {
         .method = "PUT", .path = BIND(PORT) "/activate", .drop = true};
 
-    fake_http_add(server, &dropped);
+    fake_http_add(w->server, &dropped);
     answer("GET", BIND(PORT), 503, "{}");
     answer("GET", BIND(PORT), 200, "{\"binding\":{\"status\":\"INACTIVE\"}}");
     answer("PUT", BIND(PORT) "/activate", 200, "{}");
     bindings(CLOUD_BINDING_ACTIVATE, PORT, NULL);
-    run_until(&end.calls, 1);
-    UNIT_EQ(end.e.code, ERR_NONE);
+    rest_world_run(w, 1);
+    UNIT_EQ(w->end.e.code, ERR_NONE);
     UNIT_EQ(asked("PUT", NULL), 2);
 }
 
@@ -577,16 +518,16 @@ UNIT_TEST(activate_none, "a port without a binding there has nothing to activate
 {
     answer("PUT", BIND(PORT) "/activate", 404, "{}");
     bindings(CLOUD_BINDING_ACTIVATE, PORT, NULL);
-    run_until(&end.calls, 1);
-    UNIT_EQ(end.e.code, ERR_NONE);
+    rest_world_run(w, 1);
+    UNIT_EQ(w->end.e.code, ERR_NONE);
 }
 
 UNIT_TEST(activate_refused, "a refusal that no patience cures is told at once")
 {
     answer("PUT", BIND(PORT) "/activate", 403, "{}");
     bindings(CLOUD_BINDING_ACTIVATE, PORT, NULL);
-    run_until(&end.calls, 1);
-    UNIT_EQ(end.e.code, ERR_REMOTE);
+    rest_world_run(w, 1);
+    UNIT_EQ(w->end.e.code, ERR_REMOTE);
     UNIT_EQ(asked("PUT", NULL), 1);
 }
 
@@ -595,11 +536,11 @@ UNIT_TEST(activate_cancelled, "an activation that waits ends with the session")
     answer("PUT", BIND(PORT) "/activate", 500, "{}");
     answer("GET", BIND(PORT), 200, "{\"binding\":{\"status\":\"INACTIVE\"}}");
     bindings(CLOUD_BINDING_ACTIVATE, PORT, NULL);
-    for (int i = 0; i < TURNS_MAX && !asked("GET", BIND(PORT)); i++)
-        UNIT_OK(loop_turn(loop, TURN_MS, &unit_err));
+    for (int i = 0; i < REST_TURNS_MAX && !asked("GET", BIND(PORT)); i++)
+        UNIT_OK(loop_turn(w->loop, REST_TURN_MS, &unit_err));
     close_neutron();
-    UNIT_EQ(end.calls, 1);
-    UNIT_EQ(end.e.code, ERR_CANCELLED);
+    UNIT_EQ(w->end.calls, 1);
+    UNIT_EQ(w->end.e.code, ERR_CANCELLED);
     open_neutron();
 }
 
@@ -612,8 +553,8 @@ UNIT_TEST(announce, "migrating_to is said of ports bound elsewhere, with their p
             PORT2, UUID, "here", "")));
     answer("PUT", ONE(PORT), 200, "{}");
     bindings(CLOUD_BINDING_ANNOUNCE, PORT, PORT2);
-    run_until(&end.calls, 1);
-    UNIT_EQ(end.e.code, ERR_NONE);
+    rest_world_run(w, 1);
+    UNIT_EQ(w->end.e.code, ERR_NONE);
     struct json_object *profile = json_get(sent("PUT", ONE(PORT)), "binding:profile");
     UNIT_STR(json_get_string(profile, "migrating_to", ""), "here");
     UNIT_TRUE(json_get_bool(profile, "trusted", false));
@@ -628,8 +569,8 @@ UNIT_TEST(delete_inactive, "an inactive binding is deleted, and migrating_to wit
     answer("DELETE", BIND(PORT), 204, NULL);
     answer("PUT", ONE(PORT), 200, "{}");
     bindings(CLOUD_BINDING_DELETE, PORT, NULL);
-    run_until(&end.calls, 1);
-    UNIT_EQ(end.e.code, ERR_NONE);
+    rest_world_run(w, 1);
+    UNIT_EQ(w->end.e.code, ERR_NONE);
     UNIT_EQ(asked("DELETE", NULL), 1);
     UNIT_TRUE(!json_has(json_get(sent("PUT", ONE(PORT)), "binding:profile"), "migrating_to"));
 }
@@ -641,8 +582,8 @@ UNIT_TEST(delete_active, "an active binding is never deleted, a missing one is f
     answer("GET", ONE(PORT2), 404, "{}");
     answer("GET", BIND(PORT2), 404, "{}");
     bindings(CLOUD_BINDING_DELETE, PORT, PORT2);
-    run_until(&end.calls, 1);
-    UNIT_EQ(end.e.code, ERR_NONE);
+    rest_world_run(w, 1);
+    UNIT_EQ(w->end.e.code, ERR_NONE);
     UNIT_EQ(asked("DELETE", NULL), 0);
 }
 
@@ -650,14 +591,14 @@ UNIT_TEST(warm, "a warm session activates on the connection that is open")
 {
     answer_extensions("router");
     answer("PUT", BIND(PORT) "/activate", 200, "{}");
-    neutron_warm(&nova);
-    for (int i = 0; i < TURNS_MAX && !nova.neutron->extensions_at_us; i++)
-        UNIT_OK(loop_turn(loop, TURN_MS, &unit_err));
-    unsigned connections = fake_http_connections(server);
-    neutron_warm(&nova);
+    neutron_warm(&w->nova);
+    for (int i = 0; i < REST_TURNS_MAX && !w->nova.neutron->extensions_at_us; i++)
+        UNIT_OK(loop_turn(w->loop, REST_TURN_MS, &unit_err));
+    unsigned connections = fake_http_connections(w->server);
+    neutron_warm(&w->nova);
     bindings(CLOUD_BINDING_ACTIVATE, PORT, NULL);
-    run_until(&end.calls, 1);
-    UNIT_EQ(fake_http_connections(server), connections);
+    rest_world_run(w, 1);
+    UNIT_EQ(fake_http_connections(w->server), connections);
     UNIT_EQ(asked("GET", "/v2.0/extensions*"), 1);
 }
 
@@ -669,9 +610,9 @@ UNIT_TEST(moved, "a guest that came here has its ports as they are, if they were
 
     answer_details();
     answer("GET", LIST, 200, LIST_JSON(RECORD(PORT, UUID, "here", "")));
-    neutron_ports_move_here(&cloud, context, instance, resulted, &end);
-    run_until(&end.calls, 1);
-    UNIT_EQ(json_object_array_length(end.result), 1);
+    neutron_ports_move_here(&w->cloud, w->context, instance, rest_result, &w->end);
+    rest_world_run(w, 1);
+    UNIT_EQ(json_object_array_length(w->end.result), 1);
     UNIT_EQ(asked("PUT", NULL), 0);
     UNIT_EQ(asked("GET", LIST), 1);
 }
@@ -690,9 +631,9 @@ UNIT_TEST(moved_inactive, "a binding that the source activates is awaited, a mis
     answer("GET", BIND(PORT), 200, "{\"binding\":{\"status\":\"INACTIVE\"}}");
     answer("GET", BIND(PORT), 200, "{\"binding\":{\"status\":\"ACTIVE\"}}");
     answer("PUT", ONE(PORT2), 200, "{}");
-    neutron_ports_move_here(&cloud, context, instance, resulted, &end);
-    run_until(&end.calls, 1);
-    UNIT_EQ(end.e.code, ERR_NONE);
+    neutron_ports_move_here(&w->cloud, w->context, instance, rest_result, &w->end);
+    rest_world_run(w, 1);
+    UNIT_EQ(w->end.e.code, ERR_NONE);
     UNIT_STR(json_get_string(sent("PUT", ONE(PORT2)), "binding:host_id", ""), "here");
     UNIT_TRUE(json_has(sent("PUT", ONE(PORT2)), "binding:profile"));
     UNIT_EQ(asked("PUT", ONE(PORT)), 0);
@@ -708,16 +649,16 @@ UNIT_TEST(moved_alone, "a binding that no source activates in a while is activat
     answer_always("GET", LIST, 200, LIST_JSON(RECORD(PORT, UUID, "there", "")));
     answer_always("GET", BIND(PORT), 200, "{\"binding\":{\"status\":\"INACTIVE\"}}");
     answer("PUT", BIND(PORT) "/activate", 200, "{}");
-    neutron_ports_move_here(&cloud, context, instance, resulted, &end);
-    for (int i = 0; i < TURNS_MAX && asked("GET", BIND(PORT)) < 2; i++)
-        UNIT_OK(loop_turn(loop, TURN_MS, &unit_err));
+    neutron_ports_move_here(&w->cloud, w->context, instance, rest_result, &w->end);
+    for (int i = 0; i < REST_TURNS_MAX && asked("GET", BIND(PORT)) < 2; i++)
+        UNIT_OK(loop_turn(w->loop, REST_TURN_MS, &unit_err));
     UNIT_EQ(asked("PUT", NULL), 0);
-    for (int i = 0; i < 40 && end.calls == 0; i++) {
+    for (int i = 0; i < 40 && w->end.calls == 0; i++) {
         clock_fake_set(now_us += USEC_PER_SEC);
-        for (int k = 0; k < 20 && end.calls == 0; k++)
-            UNIT_OK(loop_turn(loop, TURN_MS, &unit_err));
+        for (int k = 0; k < 20 && w->end.calls == 0; k++)
+            UNIT_OK(loop_turn(w->loop, REST_TURN_MS, &unit_err));
     }
     clock_fake_stop();
-    UNIT_EQ(end.calls, 1);
+    UNIT_EQ(w->end.calls, 1);
     UNIT_EQ(asked("PUT", BIND(PORT) "/activate"), 1);
 }

@@ -1,15 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* This host's provider and the allocations, against a scripted Placement. */
-#include "tests/unit/unit.h"
+#include "tests/unit/rest_world.h"
 
 #include "cloud/placement.h"
 #include "cloud/views.h"
 #include "lib/clock.h"
 #include "lib/json.h"
 #include "lib/text.h"
-#include "tests/unit/fake_http.h"
-
-enum { TURNS_MAX = 500, TURN_MS = 20 };
 
 #define NODE      "11111111-1111-1111-1111-111111111111"
 #define OTHER     "22222222-2222-2222-2222-222222222222"
@@ -27,18 +24,7 @@ enum { TURNS_MAX = 500, TURN_MS = 20 };
 #define AS_IT_IS                                                                                   \
     INVENTORIES(INVENTORY(4, 0, 16.0), INVENTORY(8000, 512, 1.5), INVENTORY(100, 0, 1.0))
 
-static struct end {
-    unsigned calls;
-    struct err e;
-    struct json_object *result;
-} end;
-
-static struct loop *loop;
-static struct http *http;
-static struct fake_http *server;
-static struct conf *conf;
-static struct cloud cloud;
-static struct nova nova;
+static struct rest_world *w;
 static enum err_code instance_error; /* of the instance that is asked for */
 static const char *instance_state;
 
@@ -63,94 +49,60 @@ static const struct cloud_ops ops = {.name = "test", .instance_get = instance_ge
 
 static void open_with(const char *name, const char *value)
 {
-    conf = conf_for_test("placement.auth_type", "password", "placement.auth_url",
-                         fake_http_url(server), "placement.username", "p", "placement.password",
-                         "p", "placement.status_code_retries", "0", name, value, NULL);
-    cloud = (struct cloud){.ops = &ops, .loop = loop, .conf = conf, .state = &nova};
-    nova = (struct nova){.cloud = &cloud};
-    UNIT_OK(service_new(&nova.services[SERVICE_PLACEMENT], SERVICE_PLACEMENT, http, loop, conf,
-                        &unit_err));
-    nova.placement = placement_new(&cloud, nova.services[SERVICE_PLACEMENT]);
+    rest_world_open(w, SERVICE_PLACEMENT, "placement", "placement.status_code_retries", "0", name,
+                    value);
+    w->cloud.ops = &ops;
+    w->nova.placement = placement_new(&w->cloud, w->nova.services[SERVICE_PLACEMENT]);
+}
+
+static void close_cloud(void)
+{
+    placement_free(STEAL(w->nova.placement));
+    rest_world_close(w);
 }
 
 static void setup(void)
 {
-    struct err e;
-
-    if (loop_new(&loop, &e) < 0 || http_new(&http, loop, &e) < 0)
-        abort();
-    server = fake_http_new(NULL);
-    fake_http_keystone(server);
+    w = rest_world_new();
     instance_error = ERR_NONE;
     instance_state = NULL;
     open_with(NULL, NULL);
 }
 
-static void close_cloud(void)
-{
-    placement_free(STEAL(nova.placement));
-    service_free(STEAL(nova.services[SERVICE_PLACEMENT]));
-    conf_unref(STEAL(conf));
-}
-
 static void teardown(void)
 {
     close_cloud();
-    http_free(http);
-    fake_http_free(server);
-    loop_free(loop);
-    json_object_put(STEAL(end.result));
+    rest_world_free(w);
 }
 
 UNIT_FIXTURE(setup, teardown)
 
-static void take_result(void *aux, struct json_object *result, const struct err *failure)
-{
-    struct end *to = aux;
-
-    to->calls++;
-    to->result = json_object_get(result);
-    if (failure)
-        to->e = *failure;
-}
-
-static void take(void *aux, const struct err *failure)
-{
-    take_result(aux, NULL, failure);
-}
-
 static void begin(void)
 {
-    json_object_put(end.result);
-    end = (struct end){0};
-}
-
-static void wait_end(void)
-{
-    for (int i = 0; i < TURNS_MAX && !end.calls; i++)
-        UNIT_OK(loop_turn(loop, TURN_MS, &unit_err));
-    UNIT_EQ(end.calls, 1);
+    json_object_put(w->end.result);
+    w->end = (struct rest_end){0};
 }
 
 static void ok(void)
 {
-    wait_end();
-    UNIT_STR(end.e.text, "");
+    rest_world_run(w, 1);
+    UNIT_STR(w->end.e.text, "");
 }
 
-static void add(const char *method, const char *path, int status, const char *body)
+static void add(const char *method, const char *where, int status, const char *body)
 {
-    fake_http_add(server, &(struct fake_answer){method, path, status, body});
+    rest_world_answer(w, method, where, status, body);
 }
 
 static void add_traits(const char *of_provider)
 {
-    fake_http_add(server, &(struct fake_answer){
-                              "GET", "/traits", 200,
-                              "{\"traits\": [\"COMPUTE_NODE\", \"COMPUTE_STATUS_DISABLED\", "
-                              "\"HW_CPU_X86_AVX\", \"CUSTOM_GOLD\", \"OWNER_NOVA\"]}"});
+    fake_http_add(w->server, &(struct fake_answer){
+                                 "GET", "/traits", 200,
+                                 "{\"traits\": [\"COMPUTE_NODE\", \"COMPUTE_STATUS_DISABLED\", "
+                                 "\"HW_CPU_X86_AVX\", \"CUSTOM_GOLD\", \"OWNER_NOVA\"]}"});
     if (of_provider)
-        fake_http_add(server, &(struct fake_answer){"GET", PROVIDER "/traits", 200, of_provider});
+        fake_http_add(w->server,
+                      &(struct fake_answer){"GET", PROVIDER "/traits", 200, of_provider});
 }
 
 static void add_found(void)
@@ -171,12 +123,12 @@ static const struct cloud_node_facts facts = {
 static void begin_update(void)
 {
     begin();
-    placement_update(nova.placement, NODE, &facts, take, &end);
+    placement_update(w->nova.placement, NODE, &facts, rest_done, &w->end);
 }
 
 static struct json_object *written(const char *method, const char *path, size_t n)
 {
-    const struct fake_request *request = fake_http_request(server, method, path, n);
+    const struct fake_request *request = fake_http_request(w->server, method, path, n);
 
     return request ? request->json : NULL;
 }
@@ -198,9 +150,9 @@ UNIT_TEST(unchanged, "when nothing changed nothing is written")
     add("GET", PROVIDER "/inventories", 200, AS_IT_IS);
     begin_update();
     ok();
-    UNIT_EQ(fake_http_count(server, "PUT", NULL), 0);
-    UNIT_EQ(fake_http_count(server, "POST", "/resource*"), 0);
-    const struct fake_request *get = fake_http_request(server, "GET", "/traits", 0);
+    UNIT_EQ(fake_http_count(w->server, "PUT", NULL), 0);
+    UNIT_EQ(fake_http_count(w->server, "POST", "/resource*"), 0);
+    const struct fake_request *get = fake_http_request(w->server, "GET", "/traits", 0);
     _cleanup_(str_freep) char *version =
         get ? fake_http_header(get, "OpenStack-API-Version") : NULL;
     UNIT_STR(version, "placement 1.28");
@@ -230,8 +182,8 @@ UNIT_TEST(new_provider, "a new provider is made with all three inventories and t
     is_json(written("PUT", PROVIDER "/traits", 0),
             "{\"traits\":[\"OWNER_NOVA\",\"COMPUTE_NODE\",\"HW_CPU_X86_AVX\"],"
             "\"resource_provider_generation\":1}");
-    UNIT_TRUE(placement_knows_trait(nova.placement, "OWNER_NOVA"));
-    UNIT_TRUE(!placement_knows_trait(nova.placement, "COMPUTE_NOT_YET"));
+    UNIT_TRUE(placement_knows_trait(w->nova.placement, "OWNER_NOVA"));
+    UNIT_TRUE(!placement_knows_trait(w->nova.placement, "COMPUTE_NOT_YET"));
 }
 
 UNIT_TEST(ratios,
@@ -288,9 +240,9 @@ UNIT_TEST(conflicts, "a generation conflict is read again and written again, fou
         add("PUT", PROVIDER "/inventories", 409, CONFLICT);
     }
     begin_update();
-    wait_end();
-    UNIT_HAS(end.e.text, "409");
-    UNIT_EQ(fake_http_count(server, "PUT", PROVIDER "/inventories"), 5);
+    rest_world_run(w, 1);
+    UNIT_HAS(w->end.e.text, "409");
+    UNIT_EQ(fake_http_count(w->server, "PUT", PROVIDER "/inventories"), 5);
 }
 
 UNIT_TEST(orphan, "a provider of our name with another uuid is an error that names it")
@@ -301,10 +253,10 @@ UNIT_TEST(orphan, "a provider of our name with another uuid is an error that nam
     add("GET", "/resource_providers?name=hosta", 200,
         "{\"resource_providers\": [{\"uuid\": \"" OTHER "\", \"name\": \"hosta\"}]}");
     begin_update();
-    wait_end();
-    UNIT_EQ(end.e.code, ERR_CONFIG);
-    UNIT_HAS(end.e.text, OTHER);
-    UNIT_EQ(fake_http_count(server, "DELETE", NULL), 0);
+    rest_world_run(w, 1);
+    UNIT_EQ(w->end.e.code, ERR_CONFIG);
+    UNIT_HAS(w->end.e.text, OTHER);
+    UNIT_EQ(fake_http_count(w->server, "DELETE", NULL), 0);
 }
 
 UNIT_TEST(disabled,
@@ -315,7 +267,8 @@ UNIT_TEST(disabled,
         "\"COMPUTE_STATUS_DISABLED\"], \"resource_provider_generation\": 8}";
 
     begin();
-    placement_set_enabled(nova.placement, false, take, &end); /* not known yet: remembered */
+    placement_set_enabled(w->nova.placement, false, rest_done,
+                          &w->end); /* not known yet: remembered */
     ok();
     add_traits("{\"traits\": [\"OWNER_NOVA\", \"COMPUTE_NODE\", \"HW_CPU_X86_AVX\"], "
                "\"resource_provider_generation\": 7}");
@@ -327,15 +280,15 @@ UNIT_TEST(disabled,
     UNIT_EQ(json_object_array_length(json_get(written("PUT", PROVIDER "/traits", 0), "traits")), 4);
     add("GET", PROVIDER "/traits", 200, with);
     begin();
-    placement_set_enabled(nova.placement, false, take, &end);
+    placement_set_enabled(w->nova.placement, false, rest_done, &w->end);
     ok();
-    UNIT_EQ(fake_http_count(server, "PUT", NULL), 1);
+    UNIT_EQ(fake_http_count(w->server, "PUT", NULL), 1);
     add("GET", PROVIDER "/traits", 200, with);
     add("PUT", PROVIDER "/traits", 409, CONFLICT);
     add("GET", PROVIDER "/traits", 200, with);
     add("PUT", PROVIDER "/traits", 200, "{}");
     begin();
-    placement_set_enabled(nova.placement, true, take, &end);
+    placement_set_enabled(w->nova.placement, true, rest_done, &w->end);
     ok();
     is_json(json_get(written("PUT", PROVIDER "/traits", 2), "traits"),
             "[\"OWNER_NOVA\",\"COMPUTE_NODE\",\"HW_CPU_X86_AVX\"]");
@@ -343,35 +296,35 @@ UNIT_TEST(disabled,
 
 UNIT_TEST(one_writer, "updates at the same time run one after the other")
 {
-    struct end other = {0};
+    struct rest_end other = {0};
 
     add_traits("{\"traits\": [\"OWNER_NOVA\", \"COMPUTE_NODE\", \"HW_CPU_X86_AVX\"]}");
     add_found();
-    fake_http_add(server, &(struct fake_answer){"GET", PROVIDER "/inventories", 200, AS_IT_IS,
-                                                .delay_ms = 100});
+    fake_http_add(w->server, &(struct fake_answer){"GET", PROVIDER "/inventories", 200, AS_IT_IS,
+                                                   .delay_ms = 100});
     add("GET", PROVIDER "/traits", 200, "{\"traits\": [\"COMPUTE_STATUS_DISABLED\"]}");
     add("PUT", PROVIDER "/traits", 200, "{}");
     begin_update();
-    placement_set_enabled(nova.placement, true, take, &other);
+    placement_set_enabled(w->nova.placement, true, rest_done, &other);
     ok();
     UNIT_EQ(other.calls, 0);
-    for (int i = 0; i < TURNS_MAX && !other.calls; i++)
-        (void)loop_turn(loop, TURN_MS, NULL);
+    for (int i = 0; i < REST_TURNS_MAX && !other.calls; i++)
+        (void)loop_turn(w->loop, REST_TURN_MS, NULL);
     UNIT_EQ(other.calls, 1);
-    UNIT_EQ(fake_http_count(server, "PUT", PROVIDER "/traits"), 1);
+    UNIT_EQ(fake_http_count(w->server, "PUT", PROVIDER "/traits"), 1);
 }
 
 UNIT_TEST(closing, "what is under way or waits ends when the provider is closed")
 {
-    struct end other = {0};
+    struct rest_end other = {0};
 
-    fake_http_add(server, &(struct fake_answer){"GET", "/traits", .silent = true});
+    fake_http_add(w->server, &(struct fake_answer){"GET", "/traits", .silent = true});
     begin_update();
-    placement_update(nova.placement, NODE, &facts, take, &other);
-    for (int i = 0; i < TURNS_MAX && !fake_http_count(server, "GET", "/traits"); i++)
-        (void)loop_turn(loop, TURN_MS, NULL);
-    placement_free(STEAL(nova.placement));
-    UNIT_EQ(end.e.code, ERR_CANCELLED);
+    placement_update(w->nova.placement, NODE, &facts, rest_done, &other);
+    for (int i = 0; i < REST_TURNS_MAX && !fake_http_count(w->server, "GET", "/traits"); i++)
+        (void)loop_turn(w->loop, REST_TURN_MS, NULL);
+    placement_free(STEAL(w->nova.placement));
+    UNIT_EQ(w->end.e.code, ERR_CANCELLED);
     UNIT_EQ(other.e.code, ERR_CANCELLED);
 }
 
@@ -393,7 +346,8 @@ static void begin_allocations(bool revert)
     json_add_string(context, "request_id", "req-7");
     object_set_string(i, "uuid", INSTANCE);
     object_set_string(m, "uuid", MIGRATION);
-    placement_allocations(&cloud, context, revert ? &instance : NULL, &record, take, &end);
+    placement_allocations(&w->cloud, context, revert ? &instance : NULL, &record, rest_done,
+                          &w->end);
     object_free(i);
     object_free(m);
 }
@@ -410,7 +364,7 @@ UNIT_TEST(reverts, "a revert gives the migration's allocations to the instance i
             "\"consumer_generation\":1},\"" INSTANCE "\":{\"allocations\":{\"" NODE
             "\":{\"resources\":{\"VCPU\":2}}},\"project_id\":\"p\",\"user_id\":\"u\","
             "\"consumer_generation\":5}}");
-    const struct fake_request *post = fake_http_request(server, "POST", "/allocations", 0);
+    const struct fake_request *post = fake_http_request(w->server, "POST", "/allocations", 0);
     _cleanup_(str_freep) char *id = post ? fake_http_header(post, "X-Openstack-Request-Id") : NULL;
     UNIT_STR(id, "req-7");
 }
@@ -420,7 +374,7 @@ UNIT_TEST(reverted_before, "a revert that was done already is success and writes
     add("GET", "/allocations/" MIGRATION, 200, NOTHING);
     begin_allocations(true);
     ok();
-    UNIT_EQ(fake_http_count(server, "POST", "/allocations"), 0);
+    UNIT_EQ(fake_http_count(w->server, "POST", "/allocations"), 0);
 }
 
 UNIT_TEST(revert_conflict,
@@ -443,7 +397,7 @@ UNIT_TEST(revert_deleted,
     add("DELETE", "/allocations/" MIGRATION, 204, NULL);
     begin_allocations(true);
     ok();
-    UNIT_EQ(fake_http_count(server, "POST", "/allocations"), 0);
+    UNIT_EQ(fake_http_count(w->server, "POST", "/allocations"), 0);
 }
 
 UNIT_TEST(revert_new_consumer, "an instance that has none yet becomes a new consumer")
@@ -473,25 +427,25 @@ UNIT_TEST(persists,
 {
     int64_t now = clock_monotonic_us();
 
-    fake_http_add(server, &(struct fake_answer){"GET", "/allocations/" MIGRATION, 503});
+    fake_http_add(w->server, &(struct fake_answer){"GET", "/allocations/" MIGRATION, 503});
     begin_allocations(true);
-    wait_end();
-    UNIT_TRUE(err_is_set(&end.e));
+    rest_world_run(w, 1);
+    UNIT_TRUE(err_is_set(&w->end.e));
     add("GET", "/allocations/" MIGRATION, 200, HELD(NODE, 2, 1));
     add("GET", "/allocations/" INSTANCE, 200, HELD(OTHER, 2, 5));
     add("POST", "/allocations", 204, NULL);
     instance_state = "migrating"; /* another migration began: it is not disturbed */
     clock_fake_set(now + 40 * USEC_PER_SEC);
     for (int i = 0; i < 5; i++)
-        (void)loop_turn(loop, TURN_MS, NULL);
-    UNIT_EQ(fake_http_count(server, "GET", "/allocations/*"), 1);
+        (void)loop_turn(w->loop, REST_TURN_MS, NULL);
+    UNIT_EQ(fake_http_count(w->server, "GET", "/allocations/*"), 1);
     instance_state = NULL;
     clock_fake_set(now + 60 * USEC_PER_SEC);
-    for (int i = 0; i < TURNS_MAX && !fake_http_count(server, "POST", "/allocations"); i++)
-        (void)loop_turn(loop, TURN_MS, NULL);
+    for (int i = 0; i < REST_TURNS_MAX && !fake_http_count(w->server, "POST", "/allocations"); i++)
+        (void)loop_turn(w->loop, REST_TURN_MS, NULL);
     clock_fake_stop();
-    UNIT_EQ(fake_http_count(server, "POST", "/allocations"), 1);
-    UNIT_EQ(end.calls, 1);
+    UNIT_EQ(fake_http_count(w->server, "POST", "/allocations"), 1);
+    UNIT_EQ(w->end.calls, 1);
 }
 
 UNIT_TEST(deletes, "an instance's allocations are deleted; in the background only if they are ours")
@@ -503,25 +457,25 @@ UNIT_TEST(deletes, "an instance's allocations are deleted; in the background onl
     ok();
     add("DELETE", "/allocations/" INSTANCE, 503, NULL);
     begin();
-    placement_allocations_delete(&cloud, NULL, INSTANCE, take, &end);
-    wait_end();
-    UNIT_TRUE(err_is_set(&end.e));
+    placement_allocations_delete(&w->cloud, NULL, INSTANCE, rest_done, &w->end);
+    rest_world_run(w, 1);
+    UNIT_TRUE(err_is_set(&w->end.e));
     add("GET", "/allocations/" INSTANCE, 200, HELD(OTHER, 2, 5)); /* built elsewhere by now */
     clock_fake_set(clock_monotonic_us() + 40 * USEC_PER_SEC);
-    for (int i = 0; i < TURNS_MAX && !fake_http_count(server, "GET", "/allocations/*"); i++)
-        (void)loop_turn(loop, TURN_MS, NULL);
+    for (int i = 0; i < REST_TURNS_MAX && !fake_http_count(w->server, "GET", "/allocations/*"); i++)
+        (void)loop_turn(w->loop, REST_TURN_MS, NULL);
     for (int i = 0; i < 5; i++)
-        (void)loop_turn(loop, TURN_MS, NULL);
+        (void)loop_turn(w->loop, REST_TURN_MS, NULL);
     clock_fake_stop();
-    UNIT_EQ(fake_http_count(server, "DELETE", NULL), 1);
+    UNIT_EQ(fake_http_count(w->server, "DELETE", NULL), 1);
     add("DELETE", "/allocations/" INSTANCE, 204, NULL);
     begin();
-    placement_allocations_delete(&cloud, NULL, INSTANCE, take, &end);
+    placement_allocations_delete(&w->cloud, NULL, INSTANCE, rest_done, &w->end);
     ok();
     add("GET", PROVIDER "/allocations", 200,
         "{\"allocations\": {\"" INSTANCE "\": {\"resources\": {\"VCPU\": 1}}}}");
     begin();
-    placement_allocations_here(&cloud, take_result, &end);
+    placement_allocations_here(&w->cloud, rest_result, &w->end);
     ok();
-    is_json(end.result, "{\"" INSTANCE "\":{\"VCPU\":1}}");
+    is_json(w->end.result, "{\"" INSTANCE "\":{\"VCPU\":1}}");
 }
