@@ -327,34 +327,18 @@ static void step_release_port(struct operation *op)
     cloud_port_detach(op->agent->cloud, op->context, op->instance, it->port_id, port_left, op);
 }
 
-static void row_destroyed(void *aux, struct json_object *result, const struct err *failure)
+static void row_destroyed(void *aux, const struct err *failure)
 {
-    (void)result;
     if (failure)
         log_debug("the port's row in Nova stays: %s", failure->text);
     operation_next(aux);
 }
 
-static void row_found(void *aux, struct json_object *result, const struct err *failure)
-{
-    struct operation *op = aux;
-
-    if (failure || !result)
-        operation_next(op);
-    else
-        cloud_object_call(op->agent->cloud, op->context, result, "destroy", NULL, NULL,
-                          row_destroyed, op);
-}
-
 static void step_remove_row(struct operation *op)
 {
     const struct interface *it = op->data;
-    struct json_object *args = json_object_new_array();
 
-    json_object_array_add(args, json_object_new_string(it->port_id));
-    cloud_class_call(op->agent->cloud, op->context, "VirtualInterface", "get_by_uuid", args, NULL,
-                     row_found, op);
-    json_object_put(args);
+    cloud_virtual_interface_delete(op->agent->cloud, op->context, it->port_id, row_destroyed, op);
 }
 
 static const struct operation_step detach_steps[] = {

@@ -183,9 +183,8 @@ static void step_server_group(struct operation *op)
         operation_next(op);
 }
 
-static void context_dropped(void *aux, struct json_object *result, const struct err *failure)
+static void context_dropped(void *aux, const struct err *failure)
 {
-    (void)result;
     if (failure) /* it does no harm, the next operation with one replaces it */
         log_err(LOG_LEVEL_WARNING, failure, "the migration context of an evacuation");
     operation_next(aux);
@@ -193,15 +192,11 @@ static void context_dropped(void *aux, struct json_object *result, const struct 
 
 static void drop_context(struct operation *op)
 {
-    _cleanup_(json_putp) struct json_object *primitive = instance_to_json(op->instance);
-
-    if (!rebuild_of(op)->has_context) {
+    if (rebuild_of(op)->has_context)
+        cloud_migration_context_drop(op->agent->cloud, op->context, op->instance, context_dropped,
+                                     op);
+    else
         operation_next(op);
-        return;
-    }
-    json_object_object_del(primitive, "nova_object.changes");
-    cloud_object_call(op->agent->cloud, op->context, primitive, "drop_migration_context", NULL,
-                      NULL, context_dropped, op);
 }
 
 /* ---- shared storage ---- */

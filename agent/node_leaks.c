@@ -187,12 +187,8 @@ static void look_up_next(struct node_leaks *l)
         end_look(l);
         return;
     }
-    struct json_object *args = json_object_new_array();
     l->consumer = json_object_get_string(json_object_array_get_idx(l->queue, l->next++));
-    json_object_array_add(args, json_object_new_string(l->consumer));
-    cloud_class_call(l->node->agent->cloud, l->context, "Migration", "get_by_uuid", args, NULL,
-                     migration_found, l);
-    json_object_put(args);
+    cloud_migration_get(l->node->agent->cloud, l->context, l->consumer, migration_found, l);
 }
 
 /* ---- who is looked up ---- */

@@ -99,11 +99,10 @@ static enum verdict judge(const char *vm_state, enum virt_state state)
 
 /* ---- acting ---- */
 
-static void action_noted(void *aux, struct json_object *result, const struct err *failure)
+static void action_noted(void *aux, const struct err *failure)
 {
     struct look *look = aux;
 
-    (void)result;
     if (failure)
         log_debug("the stop is not in the instance's actions: %s", failure->text);
     if (!look->agent->closing && !is_busy(look->agent, look->uuid))
@@ -115,17 +114,9 @@ static void action_noted(void *aux, struct json_object *result, const struct err
 /* As the API does it: an action, whose event the operation then starts and finishes. */
 static void stop_instance(struct look *look)
 {
-    struct json_object *args = json_object_new_array(), *kwargs = json_object_new_object();
-
     log_warning("instance %s is %s in Nova and %s here: it is stopped", look->uuid,
                 instance_vm_state(look->instance), virt_state_name(look->state));
-    json_object_array_add(args, json_object_new_string(look->uuid));
-    json_object_array_add(args, json_object_new_string("stop"));
-    json_add_bool(kwargs, "want_result", false);
-    cloud_class_call(look->agent->cloud, look->context, "InstanceAction", "action_start", args,
-                     kwargs, action_noted, look);
-    json_object_put(args);
-    json_object_put(kwargs);
+    cloud_action_start(look->agent->cloud, look->context, look->uuid, "stop", action_noted, look);
 }
 
 static void power_state_saved(void *aux, const struct err *failure)

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "cloud/instances.h"
+#include "cloud/node.h"
 #include "lib/clock.h"
 #include "lib/json.h"
 #include "lib/loop.h"
@@ -27,7 +28,6 @@ struct check {
     const struct conf *conf;
     const struct conf_sources *sources;
     struct json_object *report, *instances, *domains;
-    struct json_object *context;
     struct loop *loop;
     struct workers *workers;
     struct virt *virt;
@@ -213,19 +213,6 @@ static struct json_object *data_of(struct json_object *primitive)
     return json_get(primitive, "nova_object.data");
 }
 
-static void ask_cloud(struct check *c, const char *class_name, const char *method,
-                      const char *binary, cloud_result_fn done)
-{
-    struct json_object *args = json_object_new_array();
-
-    json_object_array_add(args, json_object_new_string(conf_string(c->conf, CONF_DEFAULT_host)));
-    if (binary)
-        json_object_array_add(args, json_object_new_string(binary));
-    c->open++;
-    cloud_class_call(c->cloud, c->context, class_name, method, args, NULL, done, c);
-    json_object_put(args);
-}
-
 static void service_read(void *aux, struct json_object *result, const struct err *failure)
 {
     struct check *c = aux;
@@ -268,10 +255,9 @@ static void judge_identity(struct check *c, const char *node_uuid)
 static void nodes_read(void *aux, struct json_object *result, const struct err *failure)
 {
     struct check *c = aux;
-    struct json_object *list = json_get(data_of(result), "objects");
-    size_t count = json_object_is_type(list, json_type_array) ? json_object_array_length(list) : 0;
+    size_t count = result ? json_object_array_length(result) : 0;
 
-    if (failure && !text_equal(err_wire_class(failure), "ComputeHostNotFound"))
+    if (failure)
         takeover_add(c->report, "node", "problem", "the compute node cannot be read: %s",
                      failure->text);
     else if (count == 0)
@@ -282,7 +268,8 @@ static void nodes_read(void *aux, struct json_object *result, const struct err *
         takeover_add(c->report, "node", "problem",
                      "%zu compute nodes are known for this host; there must be one", count);
     else
-        judge_identity(c, json_get_string(data_of(json_object_array_get_idx(list, 0)), "uuid", ""));
+        judge_identity(c,
+                       json_get_string(data_of(json_object_array_get_idx(result, 0)), "uuid", ""));
     answered(c);
 }
 
@@ -322,9 +309,9 @@ static void bus_connected(void *aux, bool up, const char *why)
                                                                                     : "transient",
                  conf_bool(c->conf, CONF_oslo_messaging_rabbit_rabbit_quorum_queue) ? "quorum"
                                                                                     : "classic");
-    ask_cloud(c, "Service", "get_by_host_and_binary", "nova-compute", service_read);
-    ask_cloud(c, "ComputeNodeList", "get_all_by_host", NULL, nodes_read);
-    c->open++;
+    c->open += 3;
+    cloud_node_service_read(c->cloud, service_read, c);
+    cloud_node_records_read(c->cloud, nodes_read, c);
     cloud_instances(c->cloud, instances_read, c);
     answered(c); /* the connection */
 }
@@ -447,7 +434,6 @@ static void close_check(struct check *c)
     loop_timer_free(c->connect_timer);
     loop_timer_free(c->whole_timer);
     loop_free(c->loop);
-    json_object_put(c->context);
     json_object_put(c->instances);
     json_object_put(c->domains);
     json_object_put(c->report);
@@ -460,7 +446,6 @@ int takeover_check(const struct conf *conf, const struct conf_sources *sources,
     struct check c = {.conf = conf, .sources = sources};
 
     c.report = json_object_new_object();
-    c.context = rpc_context_admin();
     json_add_string(c.report, "host", conf_string(conf, CONF_DEFAULT_host));
     json_add_string(c.report, "control_plane", conf_string(conf, CONF_agent_control_plane));
     json_add_int(c.report, "problems", 0);

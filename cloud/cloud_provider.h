@@ -52,6 +52,8 @@ struct cloud_ops {
                         cloud_done_fn done, void *aux);
     void (*node_set_enabled)(struct cloud *cloud, bool enabled, cloud_done_fn done, void *aux);
     void (*node_set_fault)(struct cloud *cloud, const char *reason, cloud_done_fn done, void *aux);
+    void (*node_service_read)(struct cloud *cloud, cloud_result_fn done, void *aux);
+    void (*node_records_read)(struct cloud *cloud, cloud_result_fn done, void *aux);
     int64_t (*node_id)(const struct cloud *cloud);
     const char *(*node_uuid)(const struct cloud *cloud);
     const char *(*node_name)(const struct cloud *cloud);
@@ -75,12 +77,15 @@ struct cloud_ops {
                                      void *aux);
     void (*virtual_interfaces_delete)(struct cloud *cloud, struct json_object *context,
                                       const char *instance_uuid, cloud_done_fn done, void *aux);
-    void (*class_call)(struct cloud *cloud, struct json_object *context, const char *class_name,
-                       const char *method, struct json_object *args, struct json_object *kwargs,
-                       cloud_result_fn done, void *aux);
-    void (*object_call)(struct cloud *cloud, struct json_object *context,
-                        struct json_object *object, const char *method, struct json_object *args,
-                        struct json_object *kwargs, cloud_result_fn done, void *aux);
+    void (*virtual_interface_delete)(struct cloud *cloud, struct json_object *context,
+                                     const char *port_id, cloud_done_fn done, void *aux);
+    void (*migration_get)(struct cloud *cloud, struct json_object *context, const char *uuid,
+                          cloud_result_fn done, void *aux);
+    void (*migration_context_drop)(struct cloud *cloud, struct json_object *context,
+                                   const struct instance *instance, cloud_done_fn done, void *aux);
+    void (*action_start)(struct cloud *cloud, struct json_object *context,
+                         const char *instance_uuid, const char *action, cloud_done_fn done,
+                         void *aux);
     void (*server_group_check)(struct cloud *cloud, struct json_object *context,
                                const char *instance_uuid, const char *hint, cloud_done_fn done,
                                void *aux);

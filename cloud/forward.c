@@ -58,6 +58,26 @@ void cloud_node_set_fault(struct cloud *cloud, const char *reason, cloud_done_fn
         later_end(end, NULL, NULL);
 }
 
+void cloud_node_service_read(struct cloud *cloud, cloud_result_fn done, void *aux)
+{
+    struct cloud_end *end = later_new(cloud, NULL, done, aux);
+
+    if (cloud->ops->node_service_read)
+        cloud->ops->node_service_read(cloud, later_result, end);
+    else
+        has_none(end, cloud, "node_service_read");
+}
+
+void cloud_node_records_read(struct cloud *cloud, cloud_result_fn done, void *aux)
+{
+    struct cloud_end *end = later_new(cloud, NULL, done, aux);
+
+    if (cloud->ops->node_records_read)
+        cloud->ops->node_records_read(cloud, later_result, end);
+    else
+        has_none(end, cloud, "node_records_read");
+}
+
 void cloud_instances(struct cloud *cloud, cloud_result_fn done, void *aux)
 {
     struct cloud_end *end = later_new(cloud, NULL, done, aux);
@@ -148,28 +168,48 @@ void cloud_virtual_interfaces_delete(struct cloud *cloud, struct json_object *co
         has_none(end, cloud, "virtual_interfaces_delete");
 }
 
-void cloud_class_call(struct cloud *cloud, struct json_object *context, const char *class_name,
-                      const char *method, struct json_object *args, struct json_object *kwargs,
-                      cloud_result_fn done, void *aux)
+void cloud_virtual_interface_delete(struct cloud *cloud, struct json_object *context,
+                                    const char *port_id, cloud_done_fn done, void *aux)
 {
-    struct cloud_end *end = later_new(cloud, NULL, done, aux);
+    struct cloud_end *end = later_new(cloud, done, NULL, aux);
 
-    if (cloud->ops->class_call)
-        cloud->ops->class_call(cloud, context, class_name, method, args, kwargs, later_result, end);
+    if (cloud->ops->virtual_interface_delete)
+        cloud->ops->virtual_interface_delete(cloud, context, port_id, later_done, end);
     else
-        has_none(end, cloud, "class_call");
+        has_none(end, cloud, "virtual_interface_delete");
 }
 
-void cloud_object_call(struct cloud *cloud, struct json_object *context, struct json_object *object,
-                       const char *method, struct json_object *args, struct json_object *kwargs,
-                       cloud_result_fn done, void *aux)
+void cloud_migration_get(struct cloud *cloud, struct json_object *context, const char *uuid,
+                         cloud_result_fn done, void *aux)
 {
     struct cloud_end *end = later_new(cloud, NULL, done, aux);
 
-    if (cloud->ops->object_call)
-        cloud->ops->object_call(cloud, context, object, method, args, kwargs, later_result, end);
+    if (cloud->ops->migration_get)
+        cloud->ops->migration_get(cloud, context, uuid, later_result, end);
     else
-        has_none(end, cloud, "object_call");
+        has_none(end, cloud, "migration_get");
+}
+
+void cloud_migration_context_drop(struct cloud *cloud, struct json_object *context,
+                                  const struct instance *instance, cloud_done_fn done, void *aux)
+{
+    struct cloud_end *end = later_new(cloud, done, NULL, aux);
+
+    if (cloud->ops->migration_context_drop)
+        cloud->ops->migration_context_drop(cloud, context, instance, later_done, end);
+    else
+        has_none(end, cloud, "migration_context_drop");
+}
+
+void cloud_action_start(struct cloud *cloud, struct json_object *context, const char *instance_uuid,
+                        const char *action, cloud_done_fn done, void *aux)
+{
+    struct cloud_end *end = later_new(cloud, done, NULL, aux);
+
+    if (cloud->ops->action_start)
+        cloud->ops->action_start(cloud, context, instance_uuid, action, later_done, end);
+    else
+        has_none(end, cloud, "action_start");
 }
 
 void cloud_console_token(struct cloud *cloud, struct json_object *context,

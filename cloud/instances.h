@@ -33,14 +33,18 @@ void cloud_virtual_interface_create(struct cloud *cloud, struct json_object *con
                                     const char *tag, cloud_done_fn done, void *aux);
 void cloud_virtual_interfaces_delete(struct cloud *cloud, struct json_object *context,
                                      const char *instance_uuid, cloud_done_fn done, void *aux);
-/* Any other object call: result of <class>.<method>(args, kwargs) for class actions, or of an action on
- * `object` (then *result is {"updates", "result"}). args and kwargs may be NULL; borrowed. */
-void cloud_class_call(struct cloud *cloud, struct json_object *context, const char *class_name,
-                      const char *method, struct json_object *args, struct json_object *kwargs,
-                      cloud_result_fn done, void *aux);
-void cloud_object_call(struct cloud *cloud, struct json_object *context, struct json_object *object,
-                       const char *method, struct json_object *args, struct json_object *kwargs,
-                       cloud_result_fn done, void *aux);
+/* The row of one port; none is success. */
+void cloud_virtual_interface_delete(struct cloud *cloud, struct json_object *context,
+                                    const char *port_id, cloud_done_fn done, void *aux);
+/* Migration.get_by_uuid: the primitive; ERR_NO_MIGRATION. */
+void cloud_migration_get(struct cloud *cloud, struct json_object *context, const char *uuid,
+                         cloud_result_fn done, void *aux);
+/* Instance.drop_migration_context: events of the instance go to instance.host alone again. */
+void cloud_migration_context_drop(struct cloud *cloud, struct json_object *context,
+                                  const struct instance *instance, cloud_done_fn done, void *aux);
+/* InstanceAction.action_start, as the API does it before it asks a host: `action` is "stop" and so on. */
+void cloud_action_start(struct cloud *cloud, struct json_object *context, const char *instance_uuid,
+                        const char *action, cloud_done_fn done, void *aux);
 /*
  * May the instance be on this host, as its server group's policy is? To be asked when the control plane says
  * already that it comes: the host is saved, a migration record names this one. The group is that of the

@@ -51,6 +51,12 @@ void cloud_node_set_enabled(struct cloud *cloud, bool enabled, cloud_done_fn don
  * is left as it is.
  */
 void cloud_node_set_fault(struct cloud *cloud, const char *reason, cloud_done_fn done, void *aux);
+/*
+ * What the control plane has of this host, for a look that changes nothing: the Service primitive of its
+ * nova-compute (NULL = none); array of its ComputeNode primitives. Standalone: ERR_NOT_IMPLEMENTED.
+ */
+void cloud_node_service_read(struct cloud *cloud, cloud_result_fn done, void *aux);
+void cloud_node_records_read(struct cloud *cloud, cloud_result_fn done, void *aux);
 /* Database id of our compute node (Instance.compute_id); 0 = not known. The uuid; NULL = not known. */
 int64_t cloud_node_id(const struct cloud *cloud);
 const char *cloud_node_uuid(const struct cloud *cloud);

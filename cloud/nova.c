@@ -122,11 +122,18 @@ static struct end *end_new(cloud_done_fn done, void *aux, const char *const *fin
 
 static struct end *result_end_new(cloud_result_fn done, void *aux)
 {
-    struct end *end = NEW(struct end);
+    struct end *end = end_new(NULL, aux, NULL);
 
     end->result_done = done;
-    end->aux = aux;
     return end;
+}
+
+static bool is_fine(const struct end *end, const struct err *failure)
+{
+    for (const char *const *name = end->fine; failure && name && *name; name++)
+        if (conductor_failed_with(failure, *name))
+            return true;
+    return false;
 }
 
 static void end_done(void *aux, struct json_object *result, const struct err *failure)
@@ -135,20 +142,21 @@ static void end_done(void *aux, struct json_object *result, const struct err *fa
 
     (void)result;
     free(aux);
-    for (const char *const *class_name = end.fine; failure && class_name && *class_name;
-         class_name++)
-        if (conductor_failed_with(failure, *class_name))
-            failure = NULL;
-    end.done(end.aux, failure);
+    end.done(end.aux, is_fine(&end, failure) ? NULL : failure);
 }
 
-/* A list object: its items. */
+/* A list object: its items. A failure that is fine is a list without any. */
 static void end_list(void *aux, struct json_object *result, const struct err *failure)
 {
     struct end end = *(struct end *)aux;
     struct json_object *items = json_get(json_get(result, "nova_object.data"), "objects");
 
     free(aux);
+    if (is_fine(&end, failure)) {
+        _cleanup_(json_putp) struct json_object *none = json_object_new_array();
+        end.result_done(end.aux, none, NULL);
+        return;
+    }
     if (!failure && !json_object_is_type(items, json_type_array)) {
         struct err e = ERR_INIT;
         err_set(&e, ERR_PARSE, "nova-conductor's answer is not a list of objects");
@@ -472,21 +480,29 @@ static void nova_instance_get(struct cloud *cloud, struct json_object *context, 
                            expected_attrs(attrs, ARRAY_LEN(attrs)), done, aux);
 }
 
-static void nova_class_call(struct cloud *cloud, struct json_object *context,
-                            const char *class_name, const char *method, struct json_object *args,
-                            struct json_object *kwargs, cloud_result_fn done, void *aux)
+static void nova_migration_get(struct cloud *cloud, struct json_object *context, const char *uuid,
+                               cloud_result_fn done, void *aux)
 {
-    conductor_class_action(nova_of(cloud)->conductor, context, class_name, method, json_copy(args),
-                           json_copy(kwargs), done, aux);
+    conductor_class_action(nova_of(cloud)->conductor, context, "Migration", "get_by_uuid",
+                           one(uuid), NULL, done, aux);
 }
 
-static void nova_object_call(struct cloud *cloud, struct json_object *context,
-                             struct json_object *object, const char *method,
-                             struct json_object *args, struct json_object *kwargs,
-                             cloud_result_fn done, void *aux)
+static void nova_node_service_read(struct cloud *cloud, cloud_result_fn done, void *aux)
 {
-    conductor_object_action(nova_of(cloud)->conductor, context, json_copy(object), method,
-                            json_copy(args), json_copy(kwargs), done, aux);
+    const char *const args[] = {cloud->host, "nova-compute"};
+
+    conductor_class_action(nova_of(cloud)->conductor, NULL, "Service", "get_by_host_and_binary",
+                           array_of(args, ARRAY_LEN(args)), NULL, done, aux);
+}
+
+static void nova_node_records_read(struct cloud *cloud, cloud_result_fn done, void *aux)
+{
+    static const char *const none[] = {"ComputeHostNotFound", NULL};
+    struct end *end = result_end_new(done, aux);
+
+    end->fine = none;
+    conductor_class_action(nova_of(cloud)->conductor, NULL, "ComputeNodeList", "get_all_by_host",
+                           one(cloud->host), NULL, end_list, end);
 }
 
 /* ---- writing ---- */
@@ -558,6 +574,63 @@ static void nova_virtual_interfaces_delete(struct cloud *cloud, struct json_obje
 {
     conductor_class_action(nova_of(cloud)->conductor, context, "VirtualInterface",
                            "delete_by_instance_uuid", one(instance_uuid), NULL, end_done,
+                           end_new(done, aux, NULL));
+}
+
+struct row_delete {
+    struct nova *nova;
+    struct json_object *context;
+    cloud_done_fn done;
+    void *aux;
+};
+
+static void row_found(void *aux, struct json_object *result, const struct err *failure)
+{
+    struct row_delete row = *(struct row_delete *)aux;
+
+    free(aux);
+    if (failure || !result)
+        row.done(row.aux, failure);
+    else
+        conductor_object_action(row.nova->conductor, row.context, json_copy(result), "destroy",
+                                NULL, NULL, end_done, end_new(row.done, row.aux, NULL));
+    json_object_put(row.context);
+}
+
+static void nova_virtual_interface_delete(struct cloud *cloud, struct json_object *context,
+                                          const char *port_id, cloud_done_fn done, void *aux)
+{
+    struct row_delete *row = NEW(struct row_delete);
+
+    row->nova = nova_of(cloud);
+    row->context = json_object_get(context);
+    row->done = done;
+    row->aux = aux;
+    conductor_class_action(row->nova->conductor, context, "VirtualInterface", "get_by_uuid",
+                           one(port_id), NULL, row_found, row);
+}
+
+static void nova_migration_context_drop(struct cloud *cloud, struct json_object *context,
+                                        const struct instance *instance, cloud_done_fn done,
+                                        void *aux)
+{
+    struct json_object *primitive = instance_to_json(instance);
+
+    json_object_object_del(primitive, "nova_object.changes");
+    conductor_object_action(nova_of(cloud)->conductor, context, primitive, "drop_migration_context",
+                            NULL, NULL, end_done, end_new(done, aux, NULL));
+}
+
+static void nova_action_start(struct cloud *cloud, struct json_object *context,
+                              const char *instance_uuid, const char *action, cloud_done_fn done,
+                              void *aux)
+{
+    const char *const args[] = {instance_uuid, action};
+    struct json_object *kwargs = json_object_new_object();
+
+    json_add_bool(kwargs, "want_result", false);
+    conductor_class_action(nova_of(cloud)->conductor, context, "InstanceAction", "action_start",
+                           array_of(args, ARRAY_LEN(args)), kwargs, end_done,
                            end_new(done, aux, NULL));
 }
 
@@ -662,6 +735,8 @@ const struct cloud_ops cloud_nova_ops = {
     .node_update = nova_node_update,
     .node_set_enabled = nova_node_set_enabled,
     .node_set_fault = nova_node_set_fault,
+    .node_service_read = nova_node_service_read,
+    .node_records_read = nova_node_records_read,
     .node_id = nova_node_id,
     .node_uuid = nova_node_uuid,
     .node_status = nova_node_status,
@@ -672,8 +747,10 @@ const struct cloud_ops cloud_nova_ops = {
     .block_device = nova_block_device,
     .virtual_interface_create = nova_virtual_interface_create,
     .virtual_interfaces_delete = nova_virtual_interfaces_delete,
-    .class_call = nova_class_call,
-    .object_call = nova_object_call,
+    .virtual_interface_delete = nova_virtual_interface_delete,
+    .migration_get = nova_migration_get,
+    .migration_context_drop = nova_migration_context_drop,
+    .action_start = nova_action_start,
     .server_group_check = nova_server_group_check,
     .reschedule = nova_reschedule,
     .console_token = nova_console_token,

@@ -403,18 +403,13 @@ static void fake_allocations_leave(struct cloud *cloud, struct json_object *cont
     tell_done(cloud, "allocations_leave", text_dup("allocation of this host left"), done, aux);
 }
 
-static void fake_object_call(struct cloud *cloud, struct json_object *context,
-                             struct json_object *object, const char *method,
-                             struct json_object *args, struct json_object *kwargs,
-                             cloud_result_fn done, void *aux)
+static void fake_migration_context_drop(struct cloud *cloud, struct json_object *context,
+                                        const struct instance *instance, cloud_done_fn done,
+                                        void *aux)
 {
-    _cleanup_(json_putp) struct json_object *result = json_object_new_object();
-
     (void)context;
-    (void)object;
-    (void)args;
-    (void)kwargs;
-    tell_result(cloud, "object_call", text_format("object's %s", method), result, done, aux);
+    (void)instance;
+    tell_done(cloud, "migration_context_drop", text_dup("migration context dropped"), done, aux);
 }
 
 static void fake_ports_allocate(struct cloud *cloud, struct json_object *context,
@@ -532,7 +527,7 @@ static const struct cloud_ops fake_cloud_ops = {
     .reschedule = fake_reschedule,
     .allocations_delete = fake_allocations_delete,
     .allocations_leave = fake_allocations_leave,
-    .object_call = fake_object_call,
+    .migration_context_drop = fake_migration_context_drop,
     .ports_allocate = fake_ports_allocate,
     .ports_release = fake_ports_release,
     .ports_refresh = fake_ports_refresh,

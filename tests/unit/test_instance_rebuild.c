@@ -213,7 +213,7 @@ UNIT_TEST(rebuild_fails, "a rebuild that fails leaves the instance in error")
     settle();
     UNIT_EQ(world_count(w, "instance saved on os-dead: vm_state=\"error\" task_state=null"), 1);
     UNIT_EQ(world_count(w, "status source"), 2);
-    UNIT_EQ(world_count(w, "object's drop_migration_context"), 1);
+    UNIT_EQ(world_count(w, "migration context dropped"), 1);
     UNIT_EQ(world_count(w, "allocation of this host left"), 1);
     UNIT_EQ(virt_fake_state(w->agent.virt, WORLD_INSTANCE), VIRT_STATE_NONE);
     UNIT_TRUE(!world_has_file(w, WORLD_INSTANCE));

@@ -71,18 +71,14 @@ static void act(const char *what, const char *who)
     snprintf(acts + length, sizeof(acts) - length, "%s %.8s; ", what, who);
 }
 
-static void class_call(struct cloud *cloud, struct json_object *context, const char *class_name,
-                       const char *method, struct json_object *args, struct json_object *kwargs,
-                       cloud_result_fn done, void *aux)
+static void migration_get(struct cloud *cloud, struct json_object *context, const char *uuid,
+                          cloud_result_fn done, void *aux)
 {
     struct err e = ERR_INIT;
 
     (void)cloud;
     (void)context;
-    (void)kwargs;
-    (void)args;
-    (void)class_name;
-    (void)method;
+    (void)uuid;
     if (migration) {
         done(aux, migration, NULL);
     } else {
@@ -143,7 +139,7 @@ static void setup(void)
     ops.instance_get = get;
     ops.allocations_here = here;
     ops.allocations_delete = allocations_delete;
-    ops.class_call = class_call;
+    ops.migration_get = migration_get;
     ops.node_set_fault = set_fault;
     w->agent.cloud->ops = &ops;
     instances = json_object_new_array();

@@ -270,6 +270,45 @@ UNIT_TEST(instances, "an answer that is no list of objects is refused")
     told(ERR_PARSE);
 }
 
+UNIT_TEST(own_records, "what Nova has of this host is asked as nova-compute asks for it")
+{
+    cloud_node_service_read(w->cloud, take, NULL);
+    compare(nova_world_call(w, "Service.get_by_host_and_binary"),
+            "startup-again/017-conductor-object_class_action_versions_"
+            "Service.get_by_host_and_binary.json");
+    nova_world_answer(w, "Service.get_by_host_and_binary",
+                      "startup-again/018-reply-object_class_action_versions_"
+                      "Service.get_by_host_and_binary.json");
+    told(ERR_NONE);
+    UNIT_STR(json_get_string(last.result, "nova_object.name", NULL), "Service");
+    last.calls = 0;
+    cloud_node_records_read(w->cloud, take, NULL);
+    nova_world_answer(w, "ComputeNodeList.get_all_by_host",
+                      "startup-again/020-reply-object_class_action_versions_"
+                      "ComputeNodeList.get_all_by_host.json");
+    told(ERR_NONE);
+    UNIT_EQ(json_object_array_length(last.result), 1);
+}
+
+UNIT_TEST(no_records, "a host that Nova does not know has no compute nodes")
+{
+    cloud_node_records_read(w->cloud, take, NULL);
+    struct fake_call *call = nova_world_call(w, "ComputeNodeList.get_all_by_host");
+    UNIT_STR(json_object_to_json_string(json_get(call->args, "args")), "[ \"os-hosta\" ]");
+    fake_rpc_fail_as(call, "ComputeHostNotFound", "Compute host os-hosta could not be found.");
+    told(ERR_NONE);
+    UNIT_EQ(json_object_array_length(last.result), 0);
+}
+
+UNIT_TEST(migration_read, "a migration is read by its uuid, and one that is not there says so")
+{
+    cloud_migration_get(w->cloud, NULL, UUID, take, NULL);
+    struct fake_call *call = nova_world_call(w, "Migration.get_by_uuid");
+    UNIT_STR(json_object_to_json_string(json_get(call->args, "args")), "[ \"" UUID "\" ]");
+    fake_rpc_fail_as(call, "MigrationNotFound", "Migration could not be found.");
+    told(ERR_NO_MIGRATION);
+}
+
 UNIT_TEST(reload, "a shorter patience holds for what is asked after the reload")
 {
     struct conf *conf = conf_for_test("DEFAULT.host", "os-hosta", "agent.conductor_patience", "1",
@@ -303,6 +342,51 @@ UNIT_TEST(virtual_interface, "a virtual interface is made as recorded; one that 
     compare(call, "boot-delete/034-conductor-object_action_VirtualInterface.create.json");
     fake_rpc_fail_as(call, "VirtualInterfaceCreateException", "Virtual Interface creation failed");
     told(ERR_NONE);
+}
+
+UNIT_TEST(virtual_interface_gone, "a port's row is looked for and destroyed; none is fine")
+{
+    struct object *row = object_new("VirtualInterface", "1.3");
+    object_set_int(row, "id", 7);
+    object_clear_changes(row);
+    cloud_virtual_interface_delete(w->cloud, NULL, UUID, take_done, NULL);
+    struct fake_call *call = nova_world_call(w, "VirtualInterface.get_by_uuid");
+    UNIT_STR(json_object_to_json_string(json_get(call->args, "args")), "[ \"" UUID "\" ]");
+    fake_rpc_answer(call, object_to_json(row));
+    object_free(row);
+    UNIT_EQ(json_get_int(nova_world_data(nova_world_call(w, "VirtualInterface.destroy")), "id", 0),
+            7);
+    nova_world_acted(w, "VirtualInterface.destroy", NULL, NULL);
+    told(ERR_NONE);
+    last.calls = 0;
+    cloud_virtual_interface_delete(w->cloud, NULL, UUID, take_done, NULL);
+    fake_rpc_answer(nova_world_call(w, "VirtualInterface.get_by_uuid"), NULL);
+    told(ERR_NONE);
+}
+
+UNIT_TEST(action, "an action begins as the API begins it, and its record is not asked for")
+{
+    cloud_action_start(w->cloud, NULL, UUID, "stop", take_done, NULL);
+    struct fake_call *call = nova_world_call(w, "InstanceAction.action_start");
+    UNIT_STR(json_object_to_json_string(json_get(call->args, "args")),
+             "[ \"" UUID "\", \"stop\" ]");
+    UNIT_STR(json_object_to_json_string(json_get(call->args, "kwargs")),
+             "{ \"want_result\": false }");
+    fake_rpc_answer(call, NULL);
+    told(ERR_NONE);
+}
+
+UNIT_TEST(context_dropped, "a migration context is dropped of the instance as it is, unchanged")
+{
+    _cleanup_(instance_freep) struct instance *i = instance();
+    instance_set_task_state(i, "rebuilding");
+    cloud_migration_context_drop(w->cloud, NULL, i, take_done, NULL);
+    struct fake_call *call = nova_world_call(w, "Instance.drop_migration_context");
+    UNIT_STR(json_get_string(nova_world_data(call), "uuid", NULL), UUID);
+    UNIT_TRUE(!json_has(json_get(call->args, "objinst"), "nova_object.changes"));
+    nova_world_acted(w, "Instance.drop_migration_context", NULL, NULL);
+    told(ERR_NONE);
+    UNIT_TRUE(object_changed(i->object, "task_state"));
 }
 
 UNIT_TEST(destroyed, "an instance that is gone already counts as destroyed")

@@ -87,18 +87,15 @@ static void list(struct cloud *cloud, cloud_result_fn done, void *aux)
     done(aux, all, NULL);
 }
 
-static void call(struct cloud *cloud, struct json_object *context, const char *class_name,
-                 const char *method, struct json_object *args, struct json_object *kwargs,
-                 cloud_result_fn done, void *aux)
+static void action_start(struct cloud *cloud, struct json_object *context,
+                         const char *instance_uuid, const char *action, cloud_done_fn done,
+                         void *aux)
 {
-    _cleanup_(str_freep) char *line = text_format("%s.%s", class_name, method);
-
     (void)cloud;
     (void)context;
-    (void)args;
-    (void)kwargs;
-    append(calls, sizeof(calls), line);
-    done(aux, NULL, NULL);
+    UNIT_STR(instance_uuid, WORLD_INSTANCE);
+    append(calls, sizeof(calls), action);
+    done(aux, NULL);
 }
 
 static void ports(struct cloud *cloud, struct json_object *context, const struct instance *instance,
@@ -120,7 +117,7 @@ static void prepare(const struct world_options *options)
     ops.instance_save = save;
     ops.instance_get = get;
     ops.instances = list;
-    ops.class_call = call;
+    ops.action_start = action_start;
     ops.ports_refresh = ports;
     w->agent.cloud->ops = &ops;
     _cleanup_(json_putp) struct json_object *args = world_args("030");
@@ -330,7 +327,7 @@ UNIT_TEST(guest_stops_itself, "a guest that shuts itself down is stopped in Nova
     virt_fake_set_state(w->agent.virt, WORLD_INSTANCE, VIRT_STATE_SHUTOFF);
     virt_fake_event(w->agent.virt, WORLD_INSTANCE, VIRT_EVENT_STOPPED);
     world_pass(w, USEC_PER_SEC, 100000);
-    UNIT_STR(calls, "InstanceAction.action_start; ");
+    UNIT_STR(calls, "stop; ");
     UNIT_STR(saves, "active/powering-off/4 if -; stopped/-/4 if powering-off|-; ");
     UNIT_EQ(world_count(w, "event compute_stop_instance done"), 1);
 }
