@@ -5,9 +5,9 @@
  */
 #include "agent/destination.h"
 
+#include "agent/node.h"
 #include "agent/parts.h"
 #include "cloud/instances.h"
-#include "cloud/node.h"
 #include "cloud/ports.h"
 #include "lib/clock.h"
 #include "lib/json.h"
@@ -131,11 +131,11 @@ static void told_end(struct told *told, const struct err *failure)
 static void save_instance(struct migration *m, cloud_done_fn done, void *aux)
 {
     _cleanup_(instance_freep) struct instance *here = instance_copy(m->instance);
-    const char *node = cloud_node_name(m->agent->cloud);
 
     object_clear_changes(here->object);
     instance_set_host(here, m->agent->host);
-    instance_set_node(here, node ? node : m->agent->host);
+    instance_set_node(here, m->agent->host);
+    node_own_instance(m->agent, here);
     instance_set_power_state(here, m->initially_paused ? 3 : 1);
     cloud_instance_save(m->agent->cloud, m->context, here, "migrating", done, aux);
 }

@@ -251,6 +251,22 @@ UNIT_TEST(conductor_away, "without a conductor registering is tried again")
     UNIT_TRUE(node_is_ready(&w->agent));
 }
 
+/* ---- its name ---- */
+
+UNIT_TEST(arrived, "a guest that came here is saved on this node, whatever the service's host is")
+{
+    begin();
+    world_prepare_destination(w);
+    world_add_guest(w, VIRT_STATE_RUNNING);
+    virt_fake_event(w->agent.virt, WORLD_INSTANCE, VIRT_EVENT_RESUMED_MIGRATION);
+    world_settle(w);
+    world_ask(w, RPC_METHOD_post_live_migration_at_destination, world_args("099"));
+    world_settle(w);
+    UNIT_EQ(world_count(w, "instance saved on os-hosta: host=\"os-hosta\" node=\"fake\" "
+                           "compute_id=7 power_state=1, expecting migrating"),
+            1);
+}
+
 /* ---- figures ---- */
 
 UNIT_TEST(unchanged_figures,
