@@ -55,8 +55,6 @@ struct cloud_ops {
     void (*node_service_read)(struct cloud *cloud, cloud_result_fn done, void *aux);
     void (*node_records_read)(struct cloud *cloud, cloud_result_fn done, void *aux);
     int64_t (*node_id)(const struct cloud *cloud);
-    const char *(*node_uuid)(const struct cloud *cloud);
-    const char *(*node_name)(const struct cloud *cloud);
     struct json_object *(*node_status)(const struct cloud *cloud);
     void (*bindings_warm)(struct cloud *cloud);
 

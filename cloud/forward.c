@@ -414,19 +414,9 @@ int64_t cloud_node_id(const struct cloud *cloud)
     return cloud->ops->node_id ? cloud->ops->node_id(cloud) : 0;
 }
 
-const char *cloud_node_uuid(const struct cloud *cloud)
-{
-    return cloud->ops->node_uuid ? cloud->ops->node_uuid(cloud) : NULL;
-}
-
 struct json_object *cloud_node_status(const struct cloud *cloud)
 {
     return cloud->ops->node_status ? cloud->ops->node_status(cloud) : NULL;
-}
-
-const char *cloud_node_name(const struct cloud *cloud)
-{
-    return cloud->ops->node_name ? cloud->ops->node_name(cloud) : NULL;
 }
 
 void cloud_bindings_warm(struct cloud *cloud)

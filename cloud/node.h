@@ -57,10 +57,7 @@ void cloud_node_set_fault(struct cloud *cloud, const char *reason, cloud_done_fn
  */
 void cloud_node_service_read(struct cloud *cloud, cloud_result_fn done, void *aux);
 void cloud_node_records_read(struct cloud *cloud, cloud_result_fn done, void *aux);
-/* Database id of our compute node (Instance.compute_id); 0 = not known. The uuid; NULL = not known. */
+/* Database id of our compute node (Instance.compute_id); 0 = not known. */
 int64_t cloud_node_id(const struct cloud *cloud);
-const char *cloud_node_uuid(const struct cloud *cloud);
-/* hypervisor_hostname as cloud_node_start() was given it: Instance.node; NULL = not known. */
-const char *cloud_node_name(const struct cloud *cloud);
 /* {"service_id", "version", "up", "compute_id", ...} for status; NULL in standalone. New reference. */
 struct json_object *cloud_node_status(const struct cloud *cloud);

@@ -738,7 +738,6 @@ const struct cloud_ops cloud_nova_ops = {
     .node_service_read = nova_node_service_read,
     .node_records_read = nova_node_records_read,
     .node_id = nova_node_id,
-    .node_uuid = nova_node_uuid,
     .node_status = nova_node_status,
     .instances = nova_instances,
     .instance_get = nova_instance_get,

@@ -158,11 +158,6 @@ int64_t nova_node_id(const struct cloud *cloud)
     return id_of(nova_of(cloud)->node);
 }
 
-const char *nova_node_uuid(const struct cloud *cloud)
-{
-    return nova_of(cloud)->node->uuid;
-}
-
 /* ---- the end of the start ---- */
 
 /* True if the failure was told in these words already. */

@@ -25,7 +25,6 @@ void nova_node_update(struct cloud *cloud, const struct cloud_node_facts *facts,
 void nova_node_set_enabled(struct cloud *cloud, bool enabled, cloud_done_fn done, void *aux);
 void nova_node_set_fault(struct cloud *cloud, const char *reason, cloud_done_fn done, void *aux);
 int64_t nova_node_id(const struct cloud *cloud);
-const char *nova_node_uuid(const struct cloud *cloud);
 struct json_object *nova_node_status(const struct cloud *cloud);
 
 /* ---- nova_identity.c ---- */

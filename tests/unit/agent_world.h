@@ -69,7 +69,7 @@ void world_turn(struct world *w); /* one turn of at most 1 ms */
  * "call|cast <method> <server> [<state in the journal>]",
  * "instance saved on <host>: <field>=<value> ..., expecting <task state>", "instance destroyed",
  * "info cache of <n>", "block device saved|destroyed <name>", "vif <port> <mac>", "vifs deleted",
- * "reschedule: <why>", "allocation deleted", "allocation of this host left", "object's <method>",
+ * "reschedule: <why>", "allocation deleted", "allocation of this host left", "migration context dropped",
  * "ports allocated|released|read|moved here", "server group <hint>|of the instance looked at",
  * "image <id> read|downloaded|uploaded as <format>|deleted", "backups of type <type> read". Each of these
  * calls fails at the fault point "world.<call>".

@@ -171,7 +171,8 @@ UNIT_TEST(fresh, "a new host makes service record, node file and compute node, a
     UNIT_EQ(last.calls, 1);
     UNIT_EQ(last.e.code, ERR_NONE);
     UNIT_EQ(cloud_node_id(w->cloud), 3);
-    UNIT_STR(cloud_node_uuid(w->cloud), file);
+    _cleanup_(json_putp) struct json_object *status = cloud_node_status(w->cloud);
+    UNIT_STR(json_get_string(status, "compute_uuid", NULL), file);
 }
 
 UNIT_TEST(again, "a host that nova-compute ran on keeps its node: the uuid goes into the file")
