@@ -7,6 +7,7 @@
 #include "agent/instance_ask.h"
 #include "agent/node.h"
 #include "cloud/node.h"
+#include "lib/clock.h"
 #include "lib/json.h"
 #include "lib/log.h"
 
@@ -26,6 +27,7 @@ static int diagnostics_run(struct instance_ask *ask, struct err *e)
     return virt_guest_diagnostics(ask->virt, ask->uuid, &ask->result, e);
 }
 
+/* Without "name", which only the flat form has. */
 static struct json_object *object_of(const char *class_name, struct json_object *data)
 {
     _cleanup_(object_freep) struct object *object = object_new(class_name, "1.0");
@@ -34,7 +36,8 @@ static struct json_object *object_of(const char *class_name, struct json_object 
                                       ? lh_table_head(json_object_get_object(data))
                                       : NULL;
          entry; entry = lh_entry_next(entry))
-        object_set_json(object, lh_entry_k(entry), json_object_get(lh_entry_v(entry)));
+        if (!text_equal(lh_entry_k(entry), "name"))
+            object_set_json(object, lh_entry_k(entry), json_object_get(lh_entry_v(entry)));
     object_clear_changes(object);
     return object_to_json(object);
 }
@@ -60,6 +63,7 @@ static struct json_object *diagnostics_object(struct json_object *plain)
                  {"nic_details", "NicDiagnostics", "num_nics"}};
     struct json_object *data = json_copy(plain);
 
+    json_object_object_del(data, "memory_statistics");
     for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
         struct json_object *list = objects_of(lists[i].class_name, json_get(data, lists[i].key));
         json_add_int(data, lists[i].count, (int64_t)json_object_array_length(list));
@@ -75,8 +79,13 @@ static struct json_object *diagnostics_object(struct json_object *plain)
 static void diagnostics_reply(struct instance_ask *ask)
 {
     const char *drive = instance_config_drive(ask->instance);
+    int64_t launched_s = clock_parse_s(object_string(ask->instance->object, "launched_at", NULL));
 
     json_add_bool(ask->result, "config_drive", drive && *drive);
+    if (launched_s >= 0) /* from Nova's word, as there: a guest may have been started anew since */
+        json_add_int(ask->result, "uptime", clock_realtime_us() / USEC_PER_SEC - launched_s);
+    else
+        json_add(ask->result, "uptime", NULL);
     instance_ask_reply(ask, diagnostics_object(ask->result));
 }
 
@@ -114,6 +123,20 @@ static void add_flat(struct json_object *out, struct json_object *array, const c
     }
 }
 
+static void add_memory(struct json_object *out, struct json_object *in)
+{
+    struct json_object *statistics = json_get(in, "memory_statistics");
+
+    json_add_int(out, "memory",
+                 json_get_int(json_get(in, "memory_details"), "maximum", 0) * 1024); /* KiB */
+    if (!json_object_is_type(statistics, json_type_object))
+        return;
+    json_object_object_foreach (statistics, name, value) {
+        _cleanup_(str_freep) char *key = text_format("memory-%s", name);
+        json_add(out, key, json_object_get(value));
+    }
+}
+
 static void flat_reply(struct instance_ask *ask)
 {
     static const struct flat_row cpu[] = {{"time", "_time"}};
@@ -127,12 +150,11 @@ static void flat_reply(struct instance_ask *ask)
         {"rx_drop", "_rx_drop"},     {"tx_octets", "_tx"},          {"tx_packets", "_tx_packets"},
         {"tx_errors", "_tx_errors"}, {"tx_drop", "_tx_drop"}};
     struct json_object *o = json_object_new_object(), *in = ask->result;
-    struct json_object *memory = json_get(in, "memory_details");
 
     add_flat(o, json_get(in, "cpu_details"), NULL, "cpu", cpu, ARRAY_LEN(cpu));
-    add_flat(o, json_get(in, "disk_details"), NULL, "disk", disk, ARRAY_LEN(disk));
-    add_flat(o, json_get(in, "nic_details"), NULL, "nic", nic, ARRAY_LEN(nic));
-    json_add_int(o, "memory", json_get_int(memory, "maximum", 0) * 1024); /* KiB */
+    add_flat(o, json_get(in, "disk_details"), "name", "disk", disk, ARRAY_LEN(disk));
+    add_flat(o, json_get(in, "nic_details"), "name", "nic", nic, ARRAY_LEN(nic));
+    add_memory(o, in);
     instance_ask_reply(ask, o);
 }
 

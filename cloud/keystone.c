@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/queue.h>
-#include <time.h>
 
 #include "lib/clock.h"
 #include "lib/json.h"
@@ -361,21 +360,11 @@ void session_wait_cancel(struct session_wait *wait)
 
 /* ---- the answer ---- */
 
-/* "2026-11-22T01:26:35.000000Z" in seconds; -1 if it is none. */
-static int64_t seconds_of(const char *text)
-{
-    struct tm tm = {0};
-
-    if (!text || !strptime(text, "%Y-%m-%dT%H:%M:%S", &tm))
-        return -1;
-    return timegm(&tm);
-}
-
 /* By Keystone's own clock, which need not agree with ours. */
 static int64_t lifetime_us(struct json_object *token)
 {
-    int64_t issued = seconds_of(json_get_string(token, "issued_at", NULL));
-    int64_t end = seconds_of(json_get_string(token, "expires_at", NULL));
+    int64_t issued = clock_parse_s(json_get_string(token, "issued_at", NULL));
+    int64_t end = clock_parse_s(json_get_string(token, "expires_at", NULL));
 
     if (issued < 0 || end <= issued)
         return LIFETIME_US_IF_UNKNOWN;

@@ -62,6 +62,13 @@ void clock_format_context(int64_t realtime_us, char out[CLOCK_TEXT_SIZE])
     snprintf(out + n, CLOCK_TEXT_SIZE - n, ".%06d", (int)fraction);
 }
 
+int64_t clock_parse_s(const char *text)
+{
+    struct tm tm = {0};
+
+    return text && strptime(text, "%Y-%m-%dT%H:%M:%S", &tm) ? timegm(&tm) : -1;
+}
+
 void clock_fake_set(int64_t us)
 {
     atomic_store(&clock_fake_us, us);

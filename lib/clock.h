@@ -22,6 +22,9 @@ void clock_format_object(int64_t realtime_us, char out[CLOCK_TEXT_SIZE]);
 /* "2026-11-21T12:00:00.123456", the form of a request context's timestamp; naive UTC. */
 void clock_format_context(int64_t realtime_us, char out[CLOCK_TEXT_SIZE]);
 
+/* Seconds since 1970 of "2026-11-21T12:00:00", whatever follows; UTC. -1 if it is no time. NULL is accepted. */
+int64_t clock_parse_s(const char *text);
+
 /* For tests: both clocks read this value (us) until clock_fake_stop(). Not thread-safe by intent. */
 void clock_fake_set(int64_t us);
 void clock_fake_stop(void);

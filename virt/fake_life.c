@@ -250,7 +250,9 @@ int fake_diagnostics(struct virt *virt, const char *uuid, struct json_object **o
         "{\"driver\": \"libvirt\", \"hypervisor\": \"fake\", \"hypervisor_os\": \"linux\", "
         "\"memory_details\": {\"maximum\": 64, \"used\": 64}, "
         "\"num_cpus\": 1, \"cpu_details\": [{\"id\": 0, \"time\": 1, \"utilisation\": null}], "
-        "\"num_disks\": 0, \"disk_details\": [], \"num_nics\": 0, \"nic_details\": []}";
+        "\"num_disks\": 1, \"disk_details\": [{\"name\": \"vda\", \"read_bytes\": 7, "
+        "\"errors_count\": -1}], \"memory_statistics\": {\"actual\": 65536}, "
+        "\"num_nics\": 0, \"nic_details\": []}";
     struct fake *fake = fake_of(virt);
     struct domain *domain;
     if (fake_enter_domain(fake, "diagnostics", uuid, NULL, &domain, e) < 0)

@@ -2,7 +2,8 @@
 /*
  * What Nova's diagnostics ask for, from one call of virDomainListGetStats(). Fields as in Nova's objects
  * (Diagnostics 1.0 with CpuDiagnostics, NicDiagnostics, DiskDiagnostics, MemoryDiagnostics); what libvirt
- * does not tell is null there, as in Nova.
+ * does not tell is null there, as in Nova. Beside them is what the older, flat form has: "name" of disks and
+ * interfaces, "memory_statistics".
  */
 #include "virt/libvirt_internal.h"
 
@@ -89,6 +90,15 @@ static struct json_object *cpus(const virTypedParameter *params, int count)
     return list;
 }
 
+static void add_name(struct json_object *o, const virTypedParameter *params, int count,
+                     const char *prefix, int index)
+{
+    char name[NAME_SIZE];
+    (void)snprintf(name, sizeof(name), "%s.%d.name", prefix, index);
+    const virTypedParameter *p = find(params, count, name);
+    json_add_string(o, "name", p && p->type == VIR_TYPED_PARAM_STRING ? p->value.s : NULL);
+}
+
 static struct json_object *disks(const virTypedParameter *params, int count)
 {
     static const struct field fields[] = {
@@ -97,8 +107,14 @@ static struct json_object *disks(const virTypedParameter *params, int count)
     };
     struct json_object *list = json_object_new_array();
     int total = count_of(params, count, "block.count");
-    for (int i = 0; i < total; i++)
-        json_object_array_add(list, group(params, count, "block", i, fields, ARRAY_LEN(fields)));
+    for (int i = 0; i < total; i++) {
+        struct json_object *disk = group(params, count, "block", i, fields, ARRAY_LEN(fields));
+        add_name(disk, params, count, "block", i);
+        /* virDomainBlockStats(), which nova-compute reads, says -1 of a disk whose errors are not counted */
+        if (!json_get(disk, "errors_count"))
+            json_add_int(disk, "errors_count", -1);
+        json_object_array_add(list, disk);
+    }
     return list;
 }
 
@@ -122,15 +138,41 @@ static struct json_object *nics(const virTypedParameter *params, int count,
     struct json_object *list = json_object_new_array();
     int total = count_of(params, count, "net.count");
     for (int i = 0; i < total; i++) {
-        char name[NAME_SIZE];
         struct json_object *nic = group(params, count, "net", i, fields, ARRAY_LEN(fields));
-        (void)snprintf(name, sizeof(name), "net.%d.name", i);
-        const virTypedParameter *tap = find(params, count, name);
-        bool named = tap && tap->type == VIR_TYPED_PARAM_STRING;
-        json_add_string(nic, "mac_address", named ? mac_of(guest, tap->value.s) : NULL);
+        add_name(nic, params, count, "net", i);
+        json_add_string(nic, "mac_address", mac_of(guest, json_get_string(nic, "name", NULL)));
         json_object_array_add(list, nic);
     }
     return list;
+}
+
+/* By the names that virDomainMemoryStats() has for them in Python. */
+static struct json_object *memory_statistics(const virTypedParameter *params, int count)
+{
+    static const struct field fields[] = {
+        {"actual", "current"},
+        {"swap_in", "swap_in"},
+        {"swap_out", "swap_out"},
+        {"major_fault", "major_fault"},
+        {"minor_fault", "minor_fault"},
+        {"unused", "unused"},
+        {"available", "available"},
+        {"usable", "usable"},
+        {"last_update", "last-update"},
+        {"disk_caches", "disk_caches"},
+        {"hugetlb_pgalloc", "hugetlb_pgalloc"},
+        {"hugetlb_pgfail", "hugetlb_pgfail"},
+        {"rss", "rss"},
+    };
+    struct json_object *o = json_object_new_object();
+    for (size_t i = 0; i < ARRAY_LEN(fields); i++) {
+        char name[NAME_SIZE];
+        int64_t value;
+        (void)snprintf(name, sizeof(name), "balloon.%s", fields[i].statistic);
+        if (number(params, count, name, &value))
+            json_add_int(o, fields[i].key, value);
+    }
+    return o;
 }
 
 static void add_list(struct json_object *o, const char *key, const char *count_key,
@@ -167,6 +209,7 @@ struct json_object *libvirt_diagnostics_map(const virTypedParameter *params, int
     json_add_int(memory, "maximum", maximum / KIB_PER_MIB);
     json_add_int(memory, "used", used / KIB_PER_MIB);
     json_add(o, "memory_details", memory);
+    json_add(o, "memory_statistics", memory_statistics(params, count));
     add_list(o, "cpu_details", "num_cpus", cpus(params, count));
     add_list(o, "disk_details", "num_disks", disks(params, count));
     add_list(o, "nic_details", "num_nics", nics(params, count, guest));

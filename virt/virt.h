@@ -186,8 +186,9 @@ struct virt_consoles {
 int virt_guest_consoles(struct virt *virt, const char *uuid, struct virt_consoles *out,
                         struct err *e);
 /* Nova's diagnostics (get_instance_diagnostics, version 1.0 of its object): {"state", "driver",
- * "hypervisor", "hypervisor_os", "uptime", "config_drive", "num_cpus", "cpu_details", "nic_details",
- * "disk_details", "memory_details"...} as far as libvirt tells. New reference in *out. */
+ * "hypervisor", "hypervisor_os", "num_cpus", "cpu_details", "nic_details", "disk_details", "memory_details"...}
+ * as far as libvirt tells, and for the older form of it "memory_statistics" and each disk's and interface's
+ * "name". New reference in *out. */
 int virt_guest_diagnostics(struct virt *virt, const char *uuid, struct json_object **out,
                            struct err *e);
 /* A consistent copy of a running guest's disk into a new qcow2 or raw file (blockdev copy to `path`, then

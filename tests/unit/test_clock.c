@@ -27,6 +27,17 @@ UNIT_TEST(extremes, "a time that no calendar knows does not overrun the text")
     UNIT_TRUE(strlen(text) < sizeof(text));
 }
 
+UNIT_TEST(parsed, "a time that was written is read again, with fraction and zone left out")
+{
+    char text[CLOCK_TEXT_SIZE];
+
+    clock_format_object(INT64_C(1795000000000000), text);
+    UNIT_EQ(clock_parse_s(text), 1795000000);
+    UNIT_EQ(clock_parse_s("2026-11-18T14:26:40.999999Z"), INT64_C(1795012000));
+    UNIT_EQ(clock_parse_s("yesterday"), -1);
+    UNIT_EQ(clock_parse_s(NULL), -1);
+}
+
 UNIT_TEST(fake, "the stand-in replaces both clocks until it is stopped")
 {
     clock_fake_set(5);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Consoles and what is told of a guest, by request. */
 #include "cloud/cloud_provider.h"
+#include "lib/clock.h"
 #include "lib/json.h"
 #include "tests/unit/agent_world.h"
 
@@ -115,6 +116,55 @@ UNIT_TEST(diagnostics_off, "diagnostics of a guest that is off are InstanceInval
     const struct fake_asked *asked = world_ask(w, RPC_METHOD_get_instance_diagnostics, args);
     world_settle(w);
     UNIT_STR(err_wire_class(&asked->e), "InstanceInvalidState");
+}
+
+static const struct fake_asked *diagnose(enum rpc_method_id method, const char *launched_at)
+{
+    _cleanup_(json_putp) struct json_object *recorded = world_args("030");
+    struct json_object *args = json_object_new_object();
+
+    world_add_guest(w, VIRT_STATE_RUNNING);
+    json_add_string(world_data(recorded, "instance"), "launched_at", launched_at);
+    json_add(args, "instance", json_copy(json_get(recorded, "instance")));
+    const struct fake_asked *asked = world_ask(w, method, args);
+    world_settle(w);
+    return asked;
+}
+
+UNIT_TEST(diagnostics,
+          "diagnostics are Nova's objects, with the seconds since the instance was launched")
+{
+    char launched[CLOCK_TEXT_SIZE];
+
+    clock_format_object(clock_realtime_us() - 90 * USEC_PER_SEC, launched);
+    const struct fake_asked *asked = diagnose(RPC_METHOD_get_instance_diagnostics, launched);
+    struct json_object *data = world_data(asked->result, NULL);
+    UNIT_EQ(json_get_int(data, "uptime", -1), 90);
+    UNIT_EQ(json_get_int(data, "num_disks", -1), 1);
+    UNIT_TRUE(!json_has(data, "memory_statistics"));
+    struct json_object *disk =
+        world_data(json_object_array_get_idx(json_get(data, "disk_details"), 0), NULL);
+    UNIT_EQ(json_get_int(disk, "read_bytes", -1), 7);
+    UNIT_TRUE(!json_has(disk, "name"));
+}
+
+UNIT_TEST(not_launched, "without a time of launch the uptime is null, and the rest is told")
+{
+    const struct fake_asked *asked = diagnose(RPC_METHOD_get_instance_diagnostics, NULL);
+
+    UNIT_TRUE(json_has(world_data(asked->result, NULL), "uptime"));
+    UNIT_TRUE(json_get(world_data(asked->result, NULL), "uptime") == NULL);
+}
+
+UNIT_TEST(flat, "the older form names disks as the guest has them, and has the memory's figures")
+{
+    const struct fake_asked *asked = diagnose(RPC_METHOD_get_diagnostics, NULL);
+
+    UNIT_EQ(json_get_int(asked->result, "vda_read", -1), 7);
+    UNIT_EQ(json_get_int(asked->result, "vda_errors", 0), -1);
+    UNIT_EQ(json_get_int(asked->result, "cpu0_time", -1), 1);
+    UNIT_EQ(json_get_int(asked->result, "memory", -1), 65536);
+    UNIT_EQ(json_get_int(asked->result, "memory-actual", -1), 65536);
 }
 
 UNIT_TEST(enabled_word, "set_host_enabled answers with the word of its argument")

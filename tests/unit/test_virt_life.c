@@ -212,7 +212,9 @@ UNIT_TEST(diagnostics_mapped, "libvirt's counters become Nova's diagnostics, unk
     (void)virTypedParamsAddString(&params, &count, &max, "net.0.name", "tap0");
     (void)virTypedParamsAddULLong(&params, &count, &max, "net.0.rx.bytes", 42);
     (void)virTypedParamsAddUInt(&params, &count, &max, "block.count", 1);
+    (void)virTypedParamsAddString(&params, &count, &max, "block.0.name", "vda");
     (void)virTypedParamsAddULLong(&params, &count, &max, "block.0.wr.reqs", 7);
+    (void)virTypedParamsAddULLong(&params, &count, &max, "balloon.last-update", 9);
     _cleanup_(virt_guest_freep) struct virt_guest *guest = NULL;
     UNIT_OK(virt_guest_from_xml(DOMAIN("qemu", PORT("fa:16:3e:00:00:01", "")), &guest, &unit_err));
     _cleanup_(json_putp) struct json_object *o = libvirt_diagnostics_map(params, count, guest);
@@ -225,7 +227,9 @@ UNIT_TEST(diagnostics_mapped, "libvirt's counters become Nova's diagnostics, unk
              "\"cpu_details\":[{\"time\":9223372036854775807,\"utilisation\":null,\"id\":0}]");
     UNIT_HAS(text, "\"rx_octets\":42,\"rx_errors\":null");
     UNIT_HAS(text, "\"mac_address\":\"fa:16:3e:00:00:01\"");
-    UNIT_HAS(text, "\"write_requests\":7,\"errors_count\":null");
+    UNIT_HAS(text, "\"write_requests\":7,\"errors_count\":-1,\"name\":\"vda\"");
+    UNIT_HAS(text, "\"memory_statistics\":{\"actual\":65536,\"last_update\":9}");
+    UNIT_HAS(text, "\"name\":\"tap0\",\"mac_address\":\"fa:16:3e:00:00:01\"");
     UNIT_HAS(text, "\"num_nics\":1");
 }
 
