@@ -303,12 +303,7 @@ static void bus_connected(void *aux, bool up, const char *why)
     if (!up || c->asked_cloud || !c->cloud)
         return;
     c->asked_cloud = true;
-    takeover_add(c->report, "message bus", "good",
-                 "connected; topic queues are %s and %s, as [oslo_messaging_rabbit] says",
-                 conf_bool(c->conf, CONF_oslo_messaging_rabbit_amqp_durable_queues) ? "durable"
-                                                                                    : "transient",
-                 conf_bool(c->conf, CONF_oslo_messaging_rabbit_rabbit_quorum_queue) ? "quorum"
-                                                                                    : "classic");
+    takeover_add(c->report, "message bus", "good", "connected");
     c->open += 3;
     cloud_node_service_read(c->cloud, service_read, c);
     cloud_node_records_read(c->cloud, nodes_read, c);
@@ -414,8 +409,12 @@ static int open_check(struct check *c, struct err *e)
                      "agent.control_plane is standalone: set it to nova to take over a host");
         return 0;
     }
-    if (rpc_new(&c->rpc, c->loop, c->conf, host, &rpc_callbacks, c, e) < 0)
-        return -1;
+    takeover_look_bus(c->report, c->conf);
+    if (rpc_new(&c->rpc, c->loop, c->conf, host, &rpc_callbacks, c, &cloud_err) < 0) {
+        takeover_add(c->report, "control plane", "problem",
+                     "it cannot be asked, for the message bus cannot be used: %s", cloud_err.text);
+        return 0;
+    }
     if (cloud_new(&c->cloud, c->loop, c->conf, c->rpc, host, &cloud_err) < 0) {
         takeover_add(c->report, "control plane", "problem", "%s", cloud_err.text);
         return 0;

@@ -35,6 +35,8 @@ void takeover_look_processes(struct json_object *report, const char *proc);
 /* Options that are set and do nothing here; the files' own warnings. */
 void takeover_look_options(struct json_object *report, const struct conf *conf,
                            const struct conf_report *conf_report);
+/* Options of the message bus that mean something else here than to nova-compute, and what queues they make. */
+void takeover_look_bus(struct json_object *report, const struct conf *conf);
 /* Instances of the control plane against domains here: both [{"uuid", ...}]. */
 void takeover_compare(struct json_object *report, struct json_object *instances,
                       struct json_object *domains);

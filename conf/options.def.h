@@ -178,8 +178,8 @@ GROUP(oslo_messaging_rabbit, "The message bus; flags of queues must be those of 
 OPT(oslo_messaging_rabbit, ssl, BOOL, "false", .alias = "oslo_messaging_rabbit.rabbit_use_ssl",
     .help = "Connect with TLS.",
     .nova = "same", .since = "0.1")
-OPT(oslo_messaging_rabbit, ssl_version, ENUM, "", .words = "|TLSv1_2|TLSv1_3", .alias = "oslo_messaging_rabbit.kombu_ssl_version",
-    .help = "Lowest TLS version; empty means TLS 1.2.",
+OPT(oslo_messaging_rabbit, ssl_version, ENUM, "", .words = "|TLSv1_2|TLSv1_3|SSLv23", .alias = "oslo_messaging_rabbit.kombu_ssl_version",
+    .help = "Lowest TLS version; empty and SSLv23 (which negotiates) mean TLS 1.2.",
     .nova = "differs: versions below TLS 1.2 are refused", .since = "0.1")
 OPT(oslo_messaging_rabbit, ssl_ca_file, STRING, "", .alias = "oslo_messaging_rabbit.kombu_ssl_ca_certs",
     .help = "Certificate authorities (PEM) that may sign the broker's certificate; empty means the system's.",
@@ -200,10 +200,10 @@ OPT(oslo_messaging_rabbit, ssl_enforce_hostname_verification, BOOL, "true",
 OPT(oslo_messaging_rabbit, amqp_durable_queues, BOOL, "false",
     .help = "Topic exchanges and queues survive a restart of the broker.",
     .nova = "same", .since = "0.1")
-OPT(oslo_messaging_rabbit, amqp_auto_delete, BOOL, "false",
+OPT(oslo_messaging_rabbit, amqp_auto_delete, BOOL, "false", .alias = "DEFAULT.amqp_auto_delete",
     .help = "Topic exchanges and queues are deleted with their last user.",
     .nova = "same", .since = "0.1")
-OPT(oslo_messaging_rabbit, rabbit_ha_queues, BOOL, "false",
+OPT(oslo_messaging_rabbit, rabbit_ha_queues, BOOL, "false", .alias = "DEFAULT.rabbit_ha_queues",
     .help = "Declare queues with x-ha-policy: all.",
     .nova = "same", .since = "0.1")
 OPT(oslo_messaging_rabbit, rabbit_quorum_queue, BOOL, "false",
@@ -241,7 +241,7 @@ OPT(oslo_messaging_rabbit, processname, STRING, "nova-compute",
 OPT(oslo_messaging_rabbit, rabbit_qos_prefetch_count, INT, "0", .min = 0, .max = 65535, .unit = "messages",
     .help = "How many messages the broker sends ahead; 0 means no limit.",
     .nova = "same", .since = "0.1")
-OPT(oslo_messaging_rabbit, rabbit_login_method, ENUM, "AMQPLAIN", .words = "PLAIN|AMQPLAIN|EXTERNAL|RABBIT-CR-DEMO",
+OPT(oslo_messaging_rabbit, rabbit_login_method, ENUM, "AMQPLAIN", .words = "PLAIN|AMQPLAIN|EXTERNAL|RABBIT-CR-DEMO", .alias = "DEFAULT.rabbit_login_method",
     .help = "How to log in to the broker.",
     .more = "AMQPLAIN and PLAIN send user and password, each for the other where a broker offers only one; "
             "EXTERNAL uses the client's certificate; "
@@ -253,12 +253,16 @@ OPT(oslo_messaging_rabbit, heartbeat_timeout_threshold, INT, "60", .min = 0, .ma
 OPT(oslo_messaging_rabbit, heartbeat_rate, INT, "2", .min = 1, .max = 100,
     .help = "How many times in heartbeat_timeout_threshold the connection is checked.",
     .nova = "differs: 3 in Nova from 2023.1 on", .since = "0.1")
-OPT(oslo_messaging_rabbit, kombu_reconnect_delay, FLOAT, "1.0", .min = 0, .max = 4.5, .unit = "s",
+OPT(oslo_messaging_rabbit, kombu_reconnect_delay, FLOAT, "1.0", .min = 0, .max = 4.5, .unit = "s", .alias = "DEFAULT.kombu_reconnect_delay",
     .help = "Pause after a broker cancelled a consumer, before it is declared again.",
     .nova = "same", .since = "0.1")
 OPT(oslo_messaging_rabbit, kombu_reconnect_splay, FLOAT, "0.0", .min = 0, .max = 60, .unit = "s",
     .help = "Random time added to kombu_reconnect_delay.",
     .nova = "same", .since = "0.1")
+OPT(oslo_messaging_rabbit, kombu_compression, STRING, "",
+    .help = "Must be empty: compressed messages are not understood.",
+    .more = "`computectl takeover check` tells of a nova.conf that sets it, whose cloud may compress its messages.",
+    .nova = "differs: gzip and bz2 in Nova", .since = "0.2")
 OPT(oslo_messaging_rabbit, kombu_failover_strategy, ENUM, "round-robin", .words = "round-robin|shuffle",
     .help = "Which broker comes next when one fails.",
     .nova = "same", .since = "0.1")
@@ -269,7 +273,7 @@ OPT(oslo_messaging_rabbit, kombu_missing_consumer_retry_timeout, INT, "60", .min
 OPT(oslo_messaging_rabbit, rabbit_retry_interval, INT, "1", .min = 1, .max = 3600, .unit = "s",
     .help = "Pause before the first attempt to connect again.",
     .nova = "same", .since = "0.1")
-OPT(oslo_messaging_rabbit, rabbit_retry_backoff, INT, "2", .min = 0, .max = 3600, .unit = "s",
+OPT(oslo_messaging_rabbit, rabbit_retry_backoff, INT, "2", .min = 0, .max = 3600, .unit = "s", .alias = "DEFAULT.rabbit_retry_backoff",
     .help = "How much longer each further pause is.",
     .nova = "same", .since = "0.1")
 OPT(oslo_messaging_rabbit, rabbit_interval_max, INT, "30", .min = 1, .max = 3600, .unit = "s",

@@ -143,6 +143,109 @@ UNIT_TEST(processes, "a nova-compute is found by its name, whatever Python runs 
     UNIT_HAS(text, "note: nova-compute runs (1 process(es))");
 }
 
+/* ---- the message bus ---- */
+
+/* Looks at a nova.conf with these lines in [oslo_messaging_rabbit], this query in the URL. */
+static void look_bus_of(const char *query, const char *lines)
+{
+    _cleanup_(str_freep) char *file = text_format("%s/nova.conf", unit_directory());
+    _cleanup_(str_freep) char *text =
+        text_format("[DEFAULT]\nhost = h1\n"
+                    "transport_url = rabbit://nova:secret@broker:5672/%s\n"
+                    "compute_driver = libvirt.LibvirtDriver\n"
+                    "[oslo_messaging_rabbit]\n%s\n[libvirt]\nvirt_type = qemu\n",
+                    query, lines);
+    const char *const files[] = {file, NULL};
+    const struct conf_sources sources = {.config_files = files};
+    struct conf *conf = NULL;
+
+    unit_write_file(file, text);
+    UNIT_EQ(chmod(file, 0600), 0);
+    if (!UNIT_OK(conf_load(&sources, &conf, NULL, &unit_err)))
+        return;
+    takeover_look_bus(report, conf);
+    conf_unref(conf);
+}
+
+static void look_bus(const char *lines)
+{
+    look_bus_of("", lines);
+}
+
+static void row_has(size_t index, const char *result, const char *what)
+{
+    _cleanup_(str_freep) char *text = row(index);
+
+    UNIT_TRUE(text_starts_with(text, result));
+    UNIT_HAS(text, what);
+}
+
+UNIT_TEST(bus_plain, "a plain message bus is good, in one line")
+{
+    look_bus("");
+    UNIT_EQ(rows(), 1);
+    row_has(0,
+            "good: ", "topic queues are transient classic ones, the fanout queue is a transient");
+}
+
+UNIT_TEST(bus_flags, "flags of queues that Zed knows are honoured: told, without a warning")
+{
+    look_bus("amqp_durable_queues = true\namqp_auto_delete = true\nrabbit_ha_queues = true");
+    UNIT_EQ(rows(), 1);
+    row_has(0, "good: ", "topic queues are durable, auto-deleted classic ones");
+    row_has(0, "good: ", "all with x-ha-policy");
+    look_bus("rabbit_quorum_queue = true");
+    UNIT_EQ(rows(), 2);
+    row_has(1, "good: ", "topic queues are durable quorum ones");
+}
+
+UNIT_TEST(bus_newer, "flags that Zed does not know are noted, since its exchange would differ")
+{
+    look_bus("rabbit_quorum_queue = true\nrabbit_transient_quorum_queue = true");
+    UNIT_EQ(rows(), 2);
+    row_has(0, "good: ", "the fanout queue is a durable quorum one");
+    row_has(1, "note: ", "rabbit_transient_quorum_queue is set: Zed");
+    look_bus("rabbit_transient_quorum_queue = true\nrabbit_stream_fanout = true\n"
+             "rabbit_qos_prefetch_count = 10");
+    row_has(2, "good: ", "durable stream");
+    row_has(3, "note: ", "rabbit_stream_fanout");
+}
+
+UNIT_TEST(bus_both, "mirrored and quorum queues at once are a problem, as for nova-compute")
+{
+    look_bus_of("?rabbit_ha_queues=true", "rabbit_quorum_queue = true");
+    UNIT_EQ(rows(), 1);
+    row_has(0, "problem: ", "rabbit_ha_queues and rabbit_quorum_queue are both on");
+}
+
+UNIT_TEST(bus_tls, "TLS without an authority, which nova-compute does not check, is noted")
+{
+    look_bus("ssl = true\nssl_version = SSLv23");
+    UNIT_EQ(rows(), 3);
+    row_has(1, "note: ", "ssl is set without ssl_ca_file");
+    row_has(2, "note: ", "must name the host of transport_url");
+}
+
+UNIT_TEST(bus_tls_known, "TLS whose options say all is not noted")
+{
+    look_bus("ssl = true\nssl_ca_file = /etc/ca.pem\n"
+             "ssl_enforce_hostname_verification = true");
+    UNIT_EQ(rows(), 1);
+    look_bus("rabbit_use_ssl = true\nkombu_ssl_ca_certs = /etc/ca.pem\n"
+             "ssl_enforce_hostname_verification = false");
+    UNIT_EQ(rows(), 2);
+}
+
+UNIT_TEST(bus_compressed, "compressed messages are a problem, for they are not understood here")
+{
+    look_bus("kombu_compression = gzip");
+    UNIT_EQ(rows(), 2);
+    row_has(1, "problem: ", "kombu_compression is set");
+    UNIT_EQ(json_get_int(report, "problems", 0), 1);
+    look_bus_of("?kombu_compression=bz2", "");
+    UNIT_EQ(json_get_int(report, "problems", 0), 2);
+}
+
 UNIT_TEST(idle_options, "options that are set and do nothing are named")
 {
     struct conf *conf = conf_for_test("neutron.ovs_bridge", "br-int",

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "rpc/topology.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "conf/load.h"
 #include "lib/text.h"
 #include "rpc/queue_manager.h"
 #include "tests/unit/unit.h"
@@ -231,6 +233,65 @@ UNIT_TEST(failover, "enable_cancel_on_failover concerns every queue's consumer")
     UNIT_OK(topology_reply(&o, "00ff", &reply, &unit_err));
     UNIT_TRUE(q[0].cancel_on_failover && q[1].cancel_on_failover && q[2].cancel_on_failover &&
               reply.cancel_on_failover);
+}
+
+/* What a host with these lines in its nova.conf declares: the option's text, whichever group it stands in. */
+static void check_nova_conf(const char *lines, const char *topic, const char *fanout)
+{
+    _cleanup_(str_freep) char *file = text_format("%s/nova.conf", unit_directory());
+    _cleanup_(str_freep) char *text = text_format("[DEFAULT]\nhost = h1\n%s\n", lines);
+    _cleanup_(rabbit_options_freep) struct rabbit_options *options = NULL;
+    _cleanup_(transport_url_freep) struct transport_url *url = NULL;
+    const char *const files[] = {file, NULL};
+    const struct conf_sources sources = {.config_files = files};
+    struct topology_queue q[3];
+    struct conf *conf = NULL;
+    char line[600];
+
+    unit_write_file(file, text);
+    UNIT_EQ(chmod(file, 0600), 0);
+    UNIT_OK(transport_url_parse("rabbit://h", &url, &unit_err));
+    if (!UNIT_OK(conf_load(&sources, &conf, NULL, &unit_err)))
+        return;
+    if (UNIT_OK(rabbit_options_new(&options, conf, url, &unit_err)) &&
+        UNIT_OK(topology_server(options, "compute", "h1", "00ff", q, &unit_err))) {
+        show(&q[0], line, sizeof(line));
+        UNIT_STR(line, topic);
+        show(&q[2], line, sizeof(line));
+        UNIT_STR(line, fanout);
+    }
+    conf_unref(conf);
+}
+
+UNIT_TEST(nova_conf, "every option of a nova.conf that changes a queue's flags is honoured")
+{
+    static const char classic[] =
+        "compute_fanout_00ff {x-expires=1800000} <- compute_fanout(fanout auto_delete) compute";
+    static const char mirrored[] = "compute_fanout_00ff {x-ha-policy=all x-expires=1800000} <- "
+                                   "compute_fanout(fanout auto_delete) compute";
+
+    check_nova_conf("[oslo_messaging_rabbit]\namqp_durable_queues = True",
+                    "compute durable {} <- nova(topic durable) compute", classic);
+    check_nova_conf("[oslo_messaging_rabbit]\namqp_auto_delete = True",
+                    "compute auto_delete {} <- nova(topic auto_delete) compute", classic);
+    check_nova_conf("amqp_auto_delete = True",
+                    "compute auto_delete {} <- nova(topic auto_delete) compute", classic);
+    check_nova_conf("rabbit_ha_queues = True", "compute {x-ha-policy=all} <- nova(topic) compute",
+                    mirrored);
+    check_nova_conf("[oslo_messaging_rabbit]\nrabbit_ha_queues = True",
+                    "compute {x-ha-policy=all} <- nova(topic) compute", mirrored);
+    check_nova_conf("[oslo_messaging_rabbit]\nrabbit_quorum_queue = True\n"
+                    "rabbit_quorum_delivery_limit = 3\nrabbit_quroum_max_memory_length = 4\n"
+                    "rabbit_quroum_max_memory_bytes = 5",
+                    "compute durable {x-queue-type=quorum x-delivery-limit=3 "
+                    "x-max-in-memory-length=4 x-max-in-memory-bytes=5} <- nova(topic durable) "
+                    "compute",
+                    classic);
+    check_nova_conf("[oslo_messaging_rabbit]\nrabbit_transient_queues_ttl = 60",
+                    "compute {} <- nova(topic) compute",
+                    "compute_fanout_00ff {x-expires=60000} <- compute_fanout(fanout auto_delete) "
+                    "compute");
+    check_nova_conf("control_exchange = other", "compute {} <- other(topic) compute", classic);
 }
 
 UNIT_TEST(publishing,
