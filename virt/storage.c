@@ -150,20 +150,49 @@ char **virt_storage_leftovers(const struct conf *conf, struct err *e)
 
 /* --- shared storage --------------------------------------------------------------------------- */
 
-int virt_storage_probe_create(const struct conf *conf, char **name, struct err *e)
+static int make_probe(int directory_fd, const char *directory, char **name, struct err *e)
 {
-    _cleanup_(fd_closep) int root = -1;
     _cleanup_(fd_closep) int fd = -1;
     _cleanup_(str_freep) char *made = NULL;
     char random[17];
 
     text_random_hex(8, random);
     made = text_format("tmp%s", random);
-    if (paths_open_root(conf, &root, e) < 0 ||
-        paths_open_file(root, "instances_path", made, O_WRONLY | O_CREAT | O_EXCL, 0644, &fd, e) <
-            0)
+    if (paths_open_file(directory_fd, directory, made, O_WRONLY | O_CREAT | O_EXCL, 0644, &fd, e) <
+        0)
         return -1;
     *name = STEAL(made);
+    return 0;
+}
+
+int virt_storage_probe_create(const struct conf *conf, char **name, struct err *e)
+{
+    _cleanup_(fd_closep) int root = -1;
+
+    if (paths_open_root(conf, &root, e) < 0)
+        return -1;
+    return make_probe(root, "instances_path", name, e);
+}
+
+int virt_storage_probe_create_in(const struct conf *conf, const char *instance_uuid, char **name,
+                                 struct err *e)
+{
+    _cleanup_(fd_closep) int fd = -1;
+    _cleanup_(str_freep) char *made = NULL;
+    struct err failure = ERR_INIT;
+
+    if (paths_open_directory(conf, instance_uuid, false, &fd, &failure) < 0) {
+        if (failure.sys != ENOENT) {
+            if (e)
+                *e = failure;
+            return -1;
+        }
+        *name = NULL;
+        return 0;
+    }
+    if (make_probe(fd, instance_uuid, &made, e) < 0)
+        return -1;
+    *name = paths_text(conf, instance_uuid, made);
     return 0;
 }
 
@@ -225,7 +254,8 @@ void virt_storage_probe_remove(const struct conf *conf, const char *name)
 {
     _cleanup_(fd_closep) int root = -1;
 
-    if (paths_check_probe(name, NULL) == 0 && paths_open_root(conf, &root, NULL) == 0)
+    if (open_probe_directory(conf, &name, &root, NULL) == 0 && root >= 0 &&
+        paths_check_probe(name, NULL) == 0)
         (void)unlinkat(root, name, 0);
 }
 

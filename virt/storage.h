@@ -52,6 +52,9 @@ int virt_storage_check_directory(const struct conf *conf, const char *instance_u
 /* Shared storage by file: the destination makes a probe file, the source looks for its name. Nova's evacuation
  * gives a path instead, "<instances_path>/<uuid>/<probe>". */
 int virt_storage_probe_create(const struct conf *conf, char **name, struct err *e);
+/* One in an instance's directory; *name is such a path then, NULL when there is no directory. */
+int virt_storage_probe_create_in(const struct conf *conf, const char *instance_uuid, char **name,
+                                 struct err *e);
 int virt_storage_probe_seen(const struct conf *conf, const char *name, bool *seen, struct err *e);
 void virt_storage_probe_remove(const struct conf *conf, const char *name);
 

@@ -696,6 +696,26 @@ UNIT_TEST(probe, "a probe file is seen where the directory is shared and nowhere
     conf_unref(other);
 }
 
+UNIT_TEST(probe_in_directory,
+          "a probe in an instance's directory is seen by its path, and removed by it")
+{
+    _cleanup_(str_freep) char *none = NULL;
+    _cleanup_(str_freep) char *path = NULL;
+    bool seen = false;
+
+    UNIT_OK(virt_storage_probe_create_in(conf, OTHER, &none, &unit_err));
+    UNIT_TRUE(none == NULL);
+    make_dir(here, OTHER);
+    UNIT_OK(virt_storage_probe_create_in(conf, OTHER, &path, &unit_err));
+    UNIT_OK(virt_storage_probe_seen(conf, path, &seen, &unit_err));
+    UNIT_TRUE(seen);
+    virt_storage_probe_remove(conf, path);
+    UNIT_OK(virt_storage_probe_seen(conf, path, &seen, &unit_err));
+    UNIT_TRUE(!seen);
+    UNIT_EQ(count_entries(here, OTHER), 0);
+    UNIT_FAILS(virt_storage_probe_create_in(conf, "../x", &path, &unit_err), ERR_INVALID);
+}
+
 UNIT_TEST(probe_path,
           "an evacuation's probe is looked for in the instance's directory, and only there")
 {
