@@ -54,6 +54,8 @@ struct cloud_ops {
     void (*node_set_fault)(struct cloud *cloud, const char *reason, cloud_done_fn done, void *aux);
     void (*node_service_read)(struct cloud *cloud, cloud_result_fn done, void *aux);
     void (*node_records_read)(struct cloud *cloud, cloud_result_fn done, void *aux);
+    void (*node_evacuations)(struct cloud *cloud, struct json_object *context, cloud_result_fn done,
+                             void *aux);
     int64_t (*node_id)(const struct cloud *cloud);
     struct json_object *(*node_status)(const struct cloud *cloud);
     void (*bindings_warm)(struct cloud *cloud);

@@ -78,6 +78,17 @@ void cloud_node_records_read(struct cloud *cloud, cloud_result_fn done, void *au
         has_none(end, cloud, "node_records_read");
 }
 
+void cloud_node_evacuations(struct cloud *cloud, struct json_object *context, cloud_result_fn done,
+                            void *aux)
+{
+    struct cloud_end *end = later_new(cloud, NULL, done, aux);
+
+    if (cloud->ops->node_evacuations)
+        cloud->ops->node_evacuations(cloud, context, later_result, end);
+    else
+        later_empty(end);
+}
+
 void cloud_instances(struct cloud *cloud, cloud_result_fn done, void *aux)
 {
     struct cloud_end *end = later_new(cloud, NULL, done, aux);

@@ -57,6 +57,13 @@ void cloud_node_set_fault(struct cloud *cloud, const char *reason, cloud_done_fn
  */
 void cloud_node_service_read(struct cloud *cloud, cloud_result_fn done, void *aux);
 void cloud_node_records_read(struct cloud *cloud, cloud_result_fn done, void *aux);
+/*
+ * Evacuations away from this host whose guests it has not done away with: array of Migration primitives with
+ * the status accepted, pre-migrating (both: under way) or done. Of deleted instances too when the context says
+ * so (read_deleted). Without a control plane that evacuates: an empty array.
+ */
+void cloud_node_evacuations(struct cloud *cloud, struct json_object *context, cloud_result_fn done,
+                            void *aux);
 /* Database id of our compute node (Instance.compute_id); 0 = not known. */
 int64_t cloud_node_id(const struct cloud *cloud);
 /* {"service_id", "version", "up", "compute_id", ...} for status; NULL in standalone. New reference. */

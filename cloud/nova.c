@@ -467,6 +467,21 @@ static void nova_instances(struct cloud *cloud, cloud_result_fn done, void *aux)
                            result_end_new(done, aux));
 }
 
+/* What nova-compute looks for in _destroy_evacuated_instances(). */
+static void nova_evacuations(struct cloud *cloud, struct json_object *context, cloud_result_fn done,
+                             void *aux)
+{
+    static const char *const statuses[] = {"accepted", "pre-migrating", "done"};
+    struct json_object *filters = json_object_new_object(), *args = json_object_new_array();
+
+    json_add_string(filters, "source_compute", cloud->host);
+    json_add(filters, "status", array_of(statuses, ARRAY_LEN(statuses)));
+    json_add_string(filters, "migration_type", "evacuation");
+    json_object_array_add(args, filters);
+    conductor_class_action(nova_of(cloud)->conductor, context, "MigrationList", "get_by_filters",
+                           args, NULL, end_list, result_end_new(done, aux));
+}
+
 static void nova_instance_get(struct cloud *cloud, struct json_object *context, const char *uuid,
                               cloud_result_fn done, void *aux)
 {
@@ -737,6 +752,7 @@ const struct cloud_ops cloud_nova_ops = {
     .node_set_fault = nova_node_set_fault,
     .node_service_read = nova_node_service_read,
     .node_records_read = nova_node_records_read,
+    .node_evacuations = nova_evacuations,
     .node_id = nova_node_id,
     .node_status = nova_node_status,
     .instances = nova_instances,

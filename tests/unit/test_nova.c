@@ -309,6 +309,27 @@ UNIT_TEST(migration_read, "a migration is read by its uuid, and one that is not 
     told(ERR_NO_MIGRATION);
 }
 
+UNIT_TEST(evacuations, "evacuations from here are asked for as nova-compute does when it starts")
+{
+    struct json_object *list = json_object_new_object(), *data = json_object_new_object();
+    struct json_object *items = json_object_new_array();
+    _cleanup_(json_putp) struct json_object *context = rpc_context_admin();
+
+    json_add_string(context, "read_deleted", "yes");
+    cloud_node_evacuations(w->cloud, context, take, NULL);
+    struct fake_call *call = nova_world_call(w, "MigrationList.get_by_filters");
+    UNIT_STR(json_object_to_json_string_ext(json_get(call->args, "args"), JSON_C_TO_STRING_PLAIN),
+             "[{\"source_compute\":\"os-hosta\",\"status\":[\"accepted\",\"pre-migrating\","
+             "\"done\"],\"migration_type\":\"evacuation\"}]");
+    UNIT_STR(json_get_string(call->context, "read_deleted", NULL), "yes");
+    json_object_array_add(items, json_object_new_string("a migration"));
+    json_add(data, "objects", items);
+    json_add(list, "nova_object.data", data);
+    fake_rpc_answer(call, list);
+    told(ERR_NONE);
+    UNIT_EQ(json_object_array_length(last.result), 1);
+}
+
 UNIT_TEST(reload, "a shorter patience holds for what is asked after the reload")
 {
     struct conf *conf = conf_for_test("DEFAULT.host", "os-hosta", "agent.conductor_patience", "1",
