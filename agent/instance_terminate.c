@@ -117,32 +117,12 @@ static void step_migration(struct operation *op)
 
 /* ---- what is here ---- */
 
-/* Ports one by one: one that was never bound keeps nothing of the others from being unplugged. */
-static void collect_ports(struct terminate *terminate)
-{
-    for (size_t i = 0; i < json_object_array_length(terminate->network_info); i++) {
-        _cleanup_(json_putp) struct json_object *one = json_object_new_array();
-        struct port_list list = {0};
-        struct err e = ERR_INIT;
-        json_object_array_add(
-            one, json_object_get(json_object_array_get_idx(terminate->network_info, i)));
-        if (ports_of_network_info(one, terminate->uuid, &list, &e) < 0) {
-            log_err(LOG_LEVEL_INFO, &e, "a port is not unplugged");
-            continue;
-        }
-        terminate->ports.items = mem_resize(terminate->ports.items, (terminate->ports.count + 1) *
-                                                                        sizeof(struct net_port *));
-        terminate->ports.items[terminate->ports.count++] = list.items[0];
-        free(list.items);
-    }
-}
-
 static void ports_known(struct operation *op, struct json_object *network_info)
 {
     struct terminate *terminate = terminate_of(op);
 
     terminate->network_info = json_copy(network_info);
-    collect_ports(terminate);
+    ports_to_unplug(network_info, terminate->uuid, &terminate->ports);
     operation_next(op);
 }
 

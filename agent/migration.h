@@ -251,6 +251,9 @@ int ports_of_instance(const struct instance *instance, struct port_list *out, st
 /* From an array of VIFs. */
 int ports_of_network_info(struct json_object *network_info, const char *uuid, struct port_list *out,
                           struct err *e);
+/* Those of the array that can be unplugged, appended to the list: one that was never bound is logged, and keeps
+ * nothing of the others. */
+void ports_to_unplug(struct json_object *network_info, const char *uuid, struct port_list *out);
 struct json_object *port_list_to_json(const struct port_list *list);
 int port_list_from_json(struct json_object *array, struct port_list *out, struct err *e);
 

@@ -3,8 +3,11 @@
 #include "agent/migration.h"
 
 #include "lib/json.h"
+#include "lib/log.h"
 #include "net/frames.h"
 #include "net/net_provider.h"
+
+LOG_MODULE(ports);
 
 static char **copy_addresses(char *const *addresses)
 {
@@ -119,6 +122,22 @@ int ports_of_network_info(struct json_object *network_info, const char *uuid, st
     if (vif_list_of_network_info(network_info, &vifs, e) < 0)
         return -1;
     return ports_from_vifs(&vifs, uuid, out, e);
+}
+
+void ports_to_unplug(struct json_object *network_info, const char *uuid, struct port_list *out)
+{
+    for (size_t i = 0; network_info && i < json_object_array_length(network_info); i++) {
+        _cleanup_(json_putp) struct json_object *one = json_object_new_array();
+        struct port_list list = {0};
+        struct err e = ERR_INIT;
+        json_object_array_add(one, json_object_get(json_object_array_get_idx(network_info, i)));
+        if (ports_of_network_info(one, uuid, &list, &e) < 0) {
+            log_err(LOG_LEVEL_INFO, &e, "a port is not unplugged");
+            continue;
+        }
+        append(out, list.items[0]);
+        free(list.items);
+    }
 }
 
 struct json_object *port_list_to_json(const struct port_list *list)
