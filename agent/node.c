@@ -63,9 +63,24 @@ static void audit_failed(struct node *node, const struct err *failure, const cha
     loop_timer_arm(node->timer, pause_us < RETRY_LONGEST_US ? pause_us : RETRY_LONGEST_US);
 }
 
+static void looked_again(struct node *node, const struct err *failure)
+{
+    if (failure)
+        log_err(LOG_LEVEL_WARNING, failure, "guests that were evacuated are not looked for now");
+    audit_ended(node);
+}
+
 static void leaks_looked(struct node *node)
 {
-    audit_ended(node);
+    int64_t now_us = clock_monotonic_us();
+
+    if (node->agent->closing || !node_evacuated_is_open(node->evacuated) ||
+        now_us - node->cleared_us < interval_us(node)) {
+        audit_ended(node);
+        return;
+    }
+    node->cleared_us = now_us;
+    node_evacuated_look(node->evacuated, looked_again);
 }
 
 static void written(void *aux, const struct err *failure)
@@ -152,9 +167,11 @@ static void take_list(struct node *node, struct json_object *list)
     }
 }
 
-static void become_ready(struct node *node, struct json_object *list)
+static void become_ready(struct node *node)
 {
     struct agent *agent = node->agent;
+    _cleanup_(json_putp) struct json_object *listed = STEAL(node->listed);
+    _cleanup_(json_putp) struct json_object *list = node_evacuated_without(node->evacuated, listed);
 
     node->state = NODE_READY;
     log_info("this host is registered as %s, with %d instance(s)", node->resources->hostname,
@@ -163,6 +180,20 @@ static void become_ready(struct node *node, struct json_object *list)
     agent_rpc_release(agent); /* what was asked meanwhile goes first: repair leaves it alone */
     power_repair(agent, list);
     power_sync_open(agent);
+    node_strangers_look(node->strangers);
+}
+
+/* Before a request is taken up, and before a guest is started again. */
+static void cleared(struct node *node, const struct err *failure)
+{
+    if (failure) {
+        json_object_put(STEAL(node->listed));
+        audit_failed(node, failure, "evacuations from this host could not be asked for");
+        return;
+    }
+    node->cleared_us = clock_monotonic_us();
+    become_ready(node);
+    write_figures(node);
 }
 
 static void listed(void *aux, struct json_object *result, const struct err *failure)
@@ -174,9 +205,13 @@ static void listed(void *aux, struct json_object *result, const struct err *fail
         return;
     }
     take_list(node, result);
-    if (node->state == NODE_LOOKS)
-        become_ready(node, result);
-    write_figures(node);
+    if (node->state == NODE_READY) {
+        write_figures(node);
+        return;
+    }
+    node->state = NODE_CLEARS;
+    node->listed = json_object_get(result);
+    node_evacuated_look(node->evacuated, cleared);
 }
 
 /* ---- registering ---- */
@@ -294,6 +329,8 @@ void node_open(struct agent *agent)
     node->agent = agent;
     node->state = NODE_READS;
     node->timer = loop_timer_new(agent->loop, "node", due, node);
+    node->evacuated = node_evacuated_new(node);
+    node->strangers = node_strangers_new(node);
     node->leaks = node_leaks_new(node);
     node->service = node_service_new(node);
     agent->node = node;
@@ -316,10 +353,13 @@ void node_close(struct agent *agent)
         free(claim);
     }
     loop_timer_free(node->timer);
+    node_evacuated_free(node->evacuated);
+    node_strangers_free(node->strangers);
     node_leaks_free(node->leaks);
     node_service_free(node->service);
     virt_resources_free(node->resources);
     json_object_put(node->instances);
+    json_object_put(node->listed);
     json_object_put(node->written);
     free(node);
 }
@@ -428,8 +468,11 @@ void node_own_instance(const struct agent *agent, struct instance *instance)
 static const char *state_text(const struct node *node)
 {
     static const char *const texts[] = {
-        [NODE_READS] = "waits for the hypervisor", [NODE_REGISTERS] = "registers",
-        [NODE_LOOKS] = "asks for its instances",   [NODE_READY] = "registered",
+        [NODE_READS] = "waits for the hypervisor",
+        [NODE_REGISTERS] = "registers",
+        [NODE_LOOKS] = "asks for its instances",
+        [NODE_CLEARS] = "clears what was evacuated",
+        [NODE_READY] = "registered",
         [NODE_FAILED] = "cannot be registered",
     };
 
@@ -456,6 +499,7 @@ struct json_object *node_status(const struct agent *agent)
     for (const struct node_claim *claim = node->claims; claim; claim = claim->next)
         claims++;
     json_add_int(o, "claims", claims);
+    json_add(o, "evacuated", json_object_get(node_evacuated_report(node->evacuated)));
     json_add(o, "leaks", json_object_get(node_leaks_report(node->leaks)));
     record = cloud_node_status(agent->cloud);
     json_add(o, "record", record);

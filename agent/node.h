@@ -2,8 +2,9 @@
 /*
  * This host under a control plane that knows nodes (Nova): its start, its figures, its claims.
  *
- * Start: what the hypervisor has is read, cloud_node_start() registers the host, the instances that the
- * control plane has here are looked at (agent/power_repair.c), and only then are RPC requests taken up.
+ * Start: what the hypervisor has is read, cloud_node_start() registers the host and its instances are asked
+ * for; what was evacuated from here while the host was away is powered off and removed (agent/node_evacuated.c),
+ * and only then are RPC requests taken up and the other instances repaired (agent/power_repair.c).
  * libvirt or the conductor may be away: the start goes on when they are back. From then on an audit runs
  * every update_resources_interval, and soon after node_changed(): it reads the hypervisor, asks for the
  * instances, counts what they, the claims and the incoming migrations take by their flavors, corrects
@@ -50,7 +51,7 @@ const char *node_hostname(const struct agent *agent);
 /* Instance.compute_id and node of an instance that is ours from now on (changes of the view). */
 void node_own_instance(const struct agent *agent, struct instance *instance);
 
-/* {"state", "usage", "claims", "leaks", ...} for status; NULL without a node. New reference. */
+/* {"state", "usage", "claims", "evacuated", "leaks", ...} for status; NULL without a node. New reference. */
 struct json_object *node_status(const struct agent *agent);
 /* Text of `uptime` as last read; NULL = not known. */
 const char *node_uptime(const struct agent *agent);

@@ -10,6 +10,7 @@ enum node_state {
     NODE_READS,     /* the hypervisor is asked what it has */
     NODE_REGISTERS, /* the control plane is told */
     NODE_LOOKS,     /* the instances are asked for, for the first time */
+    NODE_CLEARS,    /* what was evacuated from here while the host was away goes */
     NODE_READY,
     NODE_FAILED, /* no patience cures it: the agent ends */
 };
@@ -26,8 +27,10 @@ struct node_claim {
     struct node_usage usage;
 };
 
+struct node_evacuated;
 struct node_leaks;
 struct node_service;
+struct node_strangers;
 
 struct node {
     struct agent *agent;
@@ -36,14 +39,18 @@ struct node {
     struct json_object *instances;    /* of this host, uuid -> primitive, as last listed */
     struct node_usage usage;
     struct node_claim *claims;
+    struct json_object *listed;  /* the first such list, until the host is ready */
     struct json_object *written; /* the figures that the control plane has; NULL = none yet */
     int64_t written_us;
-    bool registered; /* cloud_node_start() succeeded */
-    bool busy;       /* an audit is under way */
-    bool again;      /* another one is wanted */
-    int64_t full_us; /* when leaks were looked for last; audits between only count */
+    bool registered;    /* cloud_node_start() succeeded */
+    bool busy;          /* an audit is under way */
+    bool again;         /* another one is wanted */
+    int64_t full_us;    /* when leaks were looked for last; audits between only count */
+    int64_t cleared_us; /* when guests that were evacuated were looked for last */
     unsigned failures;
     struct loop_timer *timer;
+    struct node_evacuated *evacuated;
+    struct node_strangers *strangers;
     struct node_leaks *leaks;
     struct node_service *service;
 };
@@ -66,6 +73,34 @@ void node_leaks_free(struct node_leaks *leaks);
 void node_leaks_look(struct node_leaks *leaks, void (*done)(struct node *node));
 /* [{"consumer", "kind", "why", "action", "resources"}] of the last look. Borrowed. */
 struct json_object *node_leaks_report(const struct node_leaks *leaks);
+
+/*
+ * agent/node_evacuated.c: guests that were evacuated from here do not run here, and what is left of them goes.
+ * `done` runs at the end: failure NULL even if some could not be removed (they are tried again by the next look);
+ * a failure means that nothing is known, so nothing was done.
+ */
+struct node_evacuated *node_evacuated_new(struct node *node);
+void node_evacuated_free(struct node_evacuated *evacuated);
+void node_evacuated_look(struct node_evacuated *evacuated,
+                         void (*done)(struct node *node, const struct err *failure));
+/* Something is left, so that another look is wanted. */
+bool node_evacuated_is_open(const struct node_evacuated *evacuated);
+/* Nobody may start this one: by the last look it was evacuated, or is being evacuated. */
+bool node_evacuated_holds(const struct node_evacuated *evacuated, const char *instance_uuid);
+/* The list of Instance primitives without such ones. New reference. */
+struct json_object *node_evacuated_without(const struct node_evacuated *evacuated,
+                                           struct json_object *list);
+/* [{"instance", "host", "why"}] of what is left. Borrowed. */
+struct json_object *node_evacuated_report(const struct node_evacuated *evacuated);
+
+/*
+ * agent/node_strangers.c: domains that the control plane does not have on this host, looked at once, when the
+ * host is ready. They are reported and never started; only one whose instance was deleted is dealt with
+ * (running_deleted_instance_action).
+ */
+struct node_strangers *node_strangers_new(struct node *node);
+void node_strangers_free(struct node_strangers *strangers);
+void node_strangers_look(struct node_strangers *strangers);
 
 /* agent/node_service.c: the service record's `disabled`, by libvirt's presence. */
 struct node_service *node_service_new(struct node *node);

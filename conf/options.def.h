@@ -98,6 +98,10 @@ OPT(DEFAULT, sync_power_state_interval, INT, "600", .min = -1, .max = 86400, .un
 OPT(DEFAULT, resume_guests_state_on_host_boot, BOOL, "false",
     .help = "Start instances again that ran before the host was started anew.",
     .nova = "same", .since = "0.2")
+OPT(DEFAULT, running_deleted_instance_action, ENUM, "reap", .words = "noop|log|shutdown|reap", .flags = CONF_RELOAD,
+    .help = "What becomes of a guest that is found here at the start although its instance was deleted meanwhile.",
+    .more = "reap removes it with its files, shutdown powers it off, log and noop leave it.",
+    .nova = "same", .since = "0.2")
 OPT(DEFAULT, shutdown_timeout, INT, "60", .min = 0, .max = 86400, .unit = "s", .flags = CONF_RELOAD,
     .help = "How long an instance that is stopped may take to shut itself down, before it is powered off.",
     .more = "The image property os_shutdown_timeout says it for one image.",
