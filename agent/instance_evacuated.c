@@ -277,6 +277,7 @@ static void step_tell(struct operation *op)
 /* The instance is another host's: nothing of its record is touched. */
 static void failed(struct operation *op)
 {
+    (void)err_prefix(&op->failure, "what is left of it here cannot all be removed now: ");
     operation_next(op);
 }
 

@@ -20,7 +20,8 @@ struct instance_removal {
     struct json_object *records;     /* array of Migration primitives; borrowed; NULL = none */
     bool deleted;      /* it lives nowhere: no shared storage, no allocation to be looked after */
     bool only_records; /* the guest came back since: nothing but the records is touched */
-    /* The end; failure NULL = all is done. Not called when the agent ends before. */
+    /* The end, which is in the log; failure NULL = all is done. Not called when the agent ends before. May be
+     * NULL. */
     void (*ended)(struct agent *agent, const char *instance_uuid, const struct err *failure);
 };
 void instance_remove_here(struct agent *agent, const struct instance_removal *removal);

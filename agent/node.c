@@ -74,8 +74,7 @@ static void leaks_looked(struct node *node)
 {
     int64_t now_us = clock_monotonic_us();
 
-    if (node->agent->closing || !node_evacuated_is_open(node->evacuated) ||
-        now_us - node->cleared_us < interval_us(node)) {
+    if (node->agent->closing || now_us - node->cleared_us < interval_us(node)) {
         audit_ended(node);
         return;
     }

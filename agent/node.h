@@ -9,7 +9,8 @@
  * every update_resources_interval, and soon after node_changed(): it reads the hypervisor, asks for the
  * instances, counts what they, the claims and the incoming migrations take by their flavors, corrects
  * Instance.compute_id, and writes what changed. Allocations in Placement that belong to nobody are looked for
- * with it (agent/node_leaks.c).
+ * with it (agent/node_leaks.c), evacuated guests too: an agent that was cut off from Nova lives on while they are
+ * evacuated.
  *
  * While libvirt is away the service is disabled with a reason that begins with "AUTO: ", and enabled again when
  * it is back, unless an operator disabled it (nova/virt/libvirt/driver.py, _set_host_enabled).

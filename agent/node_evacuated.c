@@ -32,8 +32,8 @@ struct node_evacuated {
     struct guest *guests; /* of the look under way */
     size_t count, next;
     unsigned running;
-    bool open;                  /* something is left to be done */
     struct json_object *held;   /* {uuid: true} that nobody else may start */
+    struct json_object *told;   /* {uuid: words} in the log, by the last look */
     struct json_object *report; /* [{"instance", "host", "why"}] of what is left */
     struct loop_timer *timer;
 };
@@ -48,6 +48,7 @@ struct node_evacuated *node_evacuated_new(struct node *node)
 
     v->node = node;
     v->held = json_object_new_object();
+    v->told = json_object_new_object();
     v->report = json_object_new_array();
     v->timer = loop_timer_new(node->agent->loop, "evacuated guests", begin_look, v);
     v->context = rpc_context_admin();
@@ -74,13 +75,9 @@ void node_evacuated_free(struct node_evacuated *v)
     loop_timer_free(v->timer);
     json_object_put(v->context);
     json_object_put(v->held);
+    json_object_put(v->told);
     json_object_put(v->report);
     free(v);
-}
-
-bool node_evacuated_is_open(const struct node_evacuated *v)
-{
-    return v->open;
 }
 
 bool node_evacuated_holds(const struct node_evacuated *v, const char *uuid)
@@ -96,8 +93,6 @@ struct json_object *node_evacuated_report(const struct node_evacuated *v)
 static void end_look(struct node_evacuated *v, const struct err *failure)
 {
     clear_guests(v);
-    if (failure)
-        v->open = true;
     v->done(v->node, failure);
 }
 
@@ -118,7 +113,6 @@ static void note_left(struct node_evacuated *v, const struct guest *guest, const
     json_add_string(o, "host", host_of(guest));
     json_add_string(o, "why", why);
     json_object_array_add(v->report, o);
-    v->open = true;
 }
 
 static struct guest *find_guest(const struct node_evacuated *v, const char *uuid)
@@ -136,13 +130,8 @@ static void removed(struct agent *agent, const char *uuid, const struct err *fai
     struct node_evacuated *v = agent->node->evacuated;
     const struct guest *guest = find_guest(v, uuid);
 
-    if (failure && guest) {
-        log_err(LOG_LEVEL_ERROR, failure,
-                "instance %s was evacuated to %s, but what is left of it here cannot all be "
-                "removed; the record of its evacuation stays, and it is tried again",
-                uuid, host_of(guest));
+    if (failure && guest)
         note_left(v, guest, failure->text);
-    }
     v->running--;
     remove_next(v);
 }
@@ -301,7 +290,22 @@ static bool is_busy(const struct agent *agent, const char *uuid)
     return false;
 }
 
-static void judge(struct node_evacuated *v, struct guest *guest)
+/* What an operator has to know, once for as long as it is so. */
+static const char *words_of(const struct guest *guest)
+{
+    if (guest->busy)
+        return "was evacuated from this host, but a migration or another operation of it is under "
+               "way here: it is left to that";
+    if (guest->verdict == EVACUATION_UNDER_WAY)
+        return "is being evacuated from this host: it does not run here, and what there is of it "
+               "stays until the evacuation has ended";
+    if (guest->verdict == EVACUATION_OWN)
+        return "is on this host and well, so the record of an evacuation that never ended is left "
+               "alone";
+    return NULL;
+}
+
+static void judge(struct node_evacuated *v, struct guest *guest, struct json_object *before)
 {
     const struct agent *agent = v->node->agent;
 
@@ -309,32 +313,27 @@ static void judge(struct node_evacuated *v, struct guest *guest)
     guest->busy = is_busy(agent, guest->uuid);
     if (guest->busy || must_not_run(guest))
         json_add_bool(v->held, guest->uuid, true);
-    if (guest->busy) {
-        log_warning("instance %s was evacuated from this host, but a migration or another "
-                    "operation of it is under way here: it is left to that",
-                    guest->uuid);
-        note_left(v, guest, "a migration or another operation of it is under way");
-    } else if (guest->verdict == EVACUATION_UNDER_WAY) {
-        log_warning("instance %s is being evacuated from this host: it is not started here, and "
-                    "what there is of it stays until the evacuation has ended",
-                    guest->uuid);
-        note_left(v, guest, "its evacuation is under way");
-    } else if (guest->verdict == EVACUATION_OWN) {
-        log_warning("instance %s is on this host and well, so the record of an evacuation that "
-                    "never ended is left alone",
-                    guest->uuid);
-    }
+    const char *words = words_of(guest);
+    if (!words)
+        return;
+    if (guest->busy || guest->verdict == EVACUATION_UNDER_WAY)
+        note_left(v, guest, words);
+    json_add_string(v->told, guest->uuid, words);
+    if (!text_equal(json_get_string(before, guest->uuid, NULL), words))
+        log_warning("instance %s %s", guest->uuid, words);
 }
 
 static void judge_all(struct node_evacuated *v)
 {
+    _cleanup_(json_putp) struct json_object *before = STEAL(v->told);
+
+    v->told = json_object_new_object();
     json_object_put(v->held);
     json_object_put(v->report);
     v->held = json_object_new_object();
     v->report = json_object_new_array();
-    v->open = false;
     for (size_t i = 0; i < v->count; i++)
-        judge(v, &v->guests[i]);
+        judge(v, &v->guests[i], before);
     if (v->count > 0)
         stop_all(v);
     else

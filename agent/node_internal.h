@@ -75,16 +75,15 @@ void node_leaks_look(struct node_leaks *leaks, void (*done)(struct node *node));
 struct json_object *node_leaks_report(const struct node_leaks *leaks);
 
 /*
- * agent/node_evacuated.c: guests that were evacuated from here do not run here, and what is left of them goes.
- * `done` runs at the end: failure NULL even if some could not be removed (they are tried again by the next look);
- * a failure means that nothing is known, so nothing was done.
+ * agent/node_evacuated.c: guests that were evacuated from here do not run here, and what is left of them goes;
+ * looked for at the start and then with the audits, since an agent that was cut off from Nova lives on while its
+ * guests are evacuated. `done` runs at the end: failure NULL even if some could not be removed (they are tried
+ * again by the next look); a failure means that nothing is known, so nothing was done.
  */
 struct node_evacuated *node_evacuated_new(struct node *node);
 void node_evacuated_free(struct node_evacuated *evacuated);
 void node_evacuated_look(struct node_evacuated *evacuated,
                          void (*done)(struct node *node, const struct err *failure));
-/* Something is left, so that another look is wanted. */
-bool node_evacuated_is_open(const struct node_evacuated *evacuated);
 /* Nobody may start this one: by the last look it was evacuated, or is being evacuated. */
 bool node_evacuated_holds(const struct node_evacuated *evacuated, const char *instance_uuid);
 /* The list of Instance primitives without such ones. New reference. */

@@ -59,14 +59,6 @@ void node_strangers_free(struct node_strangers *s)
 
 /* ---- one whose instance was deleted ---- */
 
-static void removed(struct agent *agent, const char *uuid, const struct err *failure)
-{
-    (void)agent;
-    if (failure)
-        log_err(LOG_LEVEL_ERROR, failure, "what is left of the deleted instance %s stays for now",
-                uuid);
-}
-
 struct power_off {
     struct virt *virt;
     char *uuid;
@@ -116,8 +108,7 @@ static void was_deleted(struct node_strangers *s, const struct stranger *strange
                         const struct instance *instance)
 {
     struct agent *agent = s->node->agent;
-    const struct instance_removal removal = {
-        .instance = instance, .deleted = true, .ended = removed};
+    const struct instance_removal removal = {.instance = instance, .deleted = true};
     int action = (int)conf_int(agent->conf, CONF_DEFAULT_running_deleted_instance_action);
     static const char *const what[] = {[DO_LOG] = "it is left alone",
                                        [DO_POWER_OFF] = "it is powered off",
@@ -135,6 +126,20 @@ static void was_deleted(struct node_strangers *s, const struct stranger *strange
 }
 
 /* ---- looking up ---- */
+
+/* Off, it is only in the way; running, it may be the second of two. */
+static void tell_elsewhere(const struct stranger *stranger, const char *host)
+{
+    _cleanup_(str_freep) char *text = text_format(
+        "the guest of instance %s (%s) is %s here, but the instance is on %s and was not "
+        "evacuated from this host: nothing is done to it, look at both hosts",
+        stranger->uuid, stranger->name, virt_state_name(stranger->state), host ? host : "no host");
+
+    if (stranger->state == VIRT_STATE_SHUTOFF)
+        log_warning("%s", text);
+    else
+        log_error("%s", text);
+}
 
 static void look_up_next(struct node_strangers *s);
 
@@ -158,12 +163,7 @@ static void judge(struct node_strangers *s, const struct stranger *stranger,
         if (!object_bool(instance->object, "hidden", false))
             was_deleted(s, stranger, instance);
     } else if (!text_equal(host, agent->host)) {
-        log_write(stranger->state == VIRT_STATE_SHUTOFF ? LOG_LEVEL_WARNING : LOG_LEVEL_ERROR,
-                  log_module_name_,
-                  "the guest of instance %s (%s) is %s here, but the instance is on %s and was not "
-                  "evacuated from this host: nothing is done to it, look at both hosts",
-                  stranger->uuid, stranger->name, virt_state_name(stranger->state),
-                  host ? host : "no host");
+        tell_elsewhere(stranger, host);
     }
 }
 

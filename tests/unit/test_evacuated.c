@@ -396,6 +396,20 @@ UNIT_TEST(middle_ends, "when such an evacuation is done, what is left here goes 
     UNIT_STR(acts, "leave fa70925f; completed fa70925f; ");
 }
 
+UNIT_TEST(cut_off,
+          "an agent that only was cut off from Nova does away with what was evacuated, too")
+{
+    (void)row(WORLD_INSTANCE, "os-hosta", NULL);
+    was_running_here();
+    world_add_guest(w, VIRT_STATE_RUNNING);
+    begin();
+    evacuated_to("os-hostb");
+    world_pass(w, 61 * USEC_PER_SEC, 61 * USEC_PER_SEC);
+    world_settle(w);
+    UNIT_EQ(virt_fake_state(w->agent.virt, WORLD_INSTANCE), VIRT_STATE_NONE);
+    UNIT_STR(acts, "leave fa70925f; completed fa70925f; ");
+}
+
 static enum evacuation_verdict verdict(const char *vm_state, const char *task_state,
                                        const char *launched_at, const char *status)
 {
@@ -493,6 +507,7 @@ UNIT_TEST(record_not_saved, "a record that cannot be saved now is saved with a l
     evacuated_to("os-hostb");
     begin();
     UNIT_STR(acts, "leave fa70925f; ");
+    UNIT_EQ(json_object_array_length(left()), 1);
     UNIT_TRUE(node_is_ready(&w->agent));
     fault_disarm_all();
     world_pass(w, 61 * USEC_PER_SEC, 61 * USEC_PER_SEC);
@@ -573,6 +588,8 @@ UNIT_TEST(busy, "a guest that is just being migrated to this host is left to its
 {
     begin();
     world_prepare_destination(w);
+    world_add_guest(w, VIRT_STATE_PAUSED);
+    virt_fake_set_incoming(w->agent.virt, WORLD_INSTANCE);
     evacuated_to("os-hostb");
     node_close(&w->agent);
     power_sync_close(&w->agent);
@@ -581,6 +598,7 @@ UNIT_TEST(busy, "a guest that is just being migrated to this host is left to its
     UNIT_EQ(json_object_array_length(left()), 1);
     UNIT_TRUE(world_migration(w, MIGRATION_DESTINATION) != NULL);
     UNIT_EQ(virt_fake_count(w->agent.virt, "destroy"), 0);
+    UNIT_EQ(virt_fake_count(w->agent.virt, "power_off"), 0);
 }
 
 /* ---- strangers ---- */
