@@ -15,6 +15,7 @@
 
 #include "lib/fault.h"
 #include "lib/text.h"
+#include "virt/base_part.h"
 #include "virt/image.h"
 #include "virt/image_check.h"
 #include "virt/instance_base.h"
@@ -116,6 +117,7 @@ int image_cache_look(const struct conf *conf, const char *image_id, enum image_c
                      struct image_cache_fetch **fetch, struct err *e)
 {
     _cleanup_(fetch_freep) struct image_cache_fetch *f = NULL;
+    _cleanup_(str_freep) char *raw_name = NULL;
     enum image_cache_state found = IMAGE_CACHE_HERE;
     char name[IMAGE_CACHE_NAME_SIZE];
 
@@ -125,8 +127,9 @@ int image_cache_look(const struct conf *conf, const char *image_id, enum image_c
     f->conf = conf_ref(conf);
     f->image_id = text_dup(image_id);
     f->name = text_dup(name);
-    f->part = text_format("computed-%s.part", name);
-    f->raw_part = text_format("computed-%s-raw.part", name);
+    f->part = base_part_name(name);
+    raw_name = text_format("%s-raw", name);
+    f->raw_part = base_part_name(raw_name);
     f->directory_fd = f->fd = -1;
     if (paths_open_directory(conf, PATHS_BASE, true, &f->directory_fd, e) < 0 ||
         (!is_here(f) && start_fetch(f, &found, e) < 0))
@@ -149,7 +152,6 @@ static void remove_parts(const struct image_cache_fetch *fetch)
     (void)unlinkat(fetch->directory_fd, fetch->part, 0);
 }
 
-/* A base that appeared meanwhile (nova-compute's) is as good as ours, and may be in use already. */
 static int publish(const struct image_cache_fetch *fetch, const char *part, struct err *e)
 {
     _cleanup_(fd_closep) int fd = -1;
@@ -161,10 +163,7 @@ static int publish(const struct image_cache_fetch *fetch, const char *part, stru
                              "%s cannot be flushed", part);
     if (fault_point("image_cache.publish", e) < 0)
         return -1;
-    if (linkat(fetch->directory_fd, part, fetch->directory_fd, fetch->name, 0) < 0 &&
-        errno != EEXIST)
-        return err_set_errno(e, ERR_DISK, errno, "image base %s cannot get its name", fetch->name);
-    return paths_sync(fetch->directory_fd, PATHS_BASE, e);
+    return base_part_publish(fetch->directory_fd, part, fetch->name, e);
 }
 
 static int convert(const struct image_cache_fetch *fetch, const char *format, struct err *e)

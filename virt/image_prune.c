@@ -6,7 +6,6 @@
  */
 #include "virt/instance_disks.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -18,10 +17,10 @@
 #include "lib/clock.h"
 #include "lib/fault.h"
 #include "lib/text.h"
+#include "virt/base_part.h"
 #include "virt/image.h"
 #include "virt/instance_base.h"
 #include "virt/paths.h"
-#include "virt/storage_base.h"
 
 enum { UNFINISHED_AGE_S = 86400 };
 
@@ -32,22 +31,6 @@ struct prune {
     size_t used_count;
     unsigned removed;
 };
-
-static void dir_closep(DIR **dir)
-{
-    if (*dir)
-        (void)closedir(*dir);
-}
-
-static DIR *open_dir(int directory_fd)
-{
-    int copy = openat(directory_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *dir = copy < 0 ? NULL : fdopendir(copy);
-
-    if (!dir)
-        fd_closep(&copy);
-    return dir;
-}
 
 /* --- what is used ----------------------------------------------------------------------------- */
 
@@ -82,7 +65,7 @@ static void use_backing(struct prune *p, int directory_fd, const char *name)
 
 static void use_disks_of(struct prune *p, int directory_fd)
 {
-    _cleanup_(dir_closep) DIR *dir = open_dir(directory_fd);
+    _cleanup_(paths_list_closep) DIR *dir = paths_list(directory_fd);
 
     for (const struct dirent *d = dir ? readdir(dir) : NULL; d; d = readdir(dir))
         if (text_check_filename(d->d_name, "file", NULL) == 0)
@@ -100,11 +83,11 @@ static bool is_instance(const char *name)
 static int use_all_disks(struct prune *p, struct err *e)
 {
     _cleanup_(fd_closep) int root = -1;
-    _cleanup_(dir_closep) DIR *dir = NULL;
+    _cleanup_(paths_list_closep) DIR *dir = NULL;
 
     if (paths_open_root(p->conf, &root, e) < 0)
         return -1;
-    dir = open_dir(root);
+    dir = paths_list(root);
     if (!dir)
         return err_set_errno(e, ERR_SYSTEM, errno, "instances_path cannot be read");
     for (const struct dirent *d = readdir(dir); d; d = readdir(dir)) {
@@ -150,7 +133,7 @@ static bool is_resized(const char *name)
 /* Seconds without use after which a file goes; -1 for what is none of ours. */
 static int64_t age_limit(const struct prune *p, const char *name)
 {
-    if (storage_base_is_part(name))
+    if (base_part_is(name))
         return UNFINISHED_AGE_S;
     if (is_resized(name))
         return conf_int(p->conf, CONF_image_cache_remove_unused_resized_minimum_age_seconds);
@@ -191,7 +174,7 @@ static void renew(const struct prune *p, const char *name)
 
 static int sweep(struct prune *p, struct err *e)
 {
-    _cleanup_(dir_closep) DIR *dir = open_dir(p->directory_fd);
+    _cleanup_(paths_list_closep) DIR *dir = paths_list(p->directory_fd);
 
     if (!dir)
         return err_set_errno(e, ERR_SYSTEM, errno, "the image cache cannot be read");

@@ -12,9 +12,9 @@
 
 #include "lib/clock.h"
 #include "lib/fault.h"
-#include "lib/json.h"
 #include "lib/process.h"
 #include "lib/text.h"
+#include "virt/base_part.h"
 #include "virt/image.h"
 #include "virt/paths.h"
 
@@ -121,15 +121,6 @@ int blank_make(const struct blank *blank, int fd, const char *path, struct err *
 
 /* --- in the cache ----------------------------------------------------------------------------- */
 
-static int push_part(struct undo *undo, const char *name, struct err *e)
-{
-    struct json_object *args = json_object_new_object();
-
-    json_add_string(args, "directory", PATHS_BASE);
-    json_add_string(args, "name", name);
-    return undo_push(undo, "storage.remove_file", args, e);
-}
-
 static int make_part(const struct conf *conf, const struct blank *blank, int directory_fd,
                      const char *part, struct err *e)
 {
@@ -141,9 +132,7 @@ static int make_part(const struct conf *conf, const struct blank *blank, int dir
             0 ||
         fault_point("image_cache.make_blank", e) < 0 || blank_make(blank, fd, path, e) < 0)
         return -1;
-    if (linkat(directory_fd, part, directory_fd, name, 0) < 0 && errno != EEXIST)
-        return err_set_errno(e, ERR_DISK, errno, "base %s cannot get its name", name);
-    return paths_sync(directory_fd, PATHS_BASE, e);
+    return base_part_publish(directory_fd, part, name, e);
 }
 
 int blank_base(const struct conf *conf, const struct blank *blank, struct undo *undo, struct err *e)
@@ -151,16 +140,13 @@ int blank_base(const struct conf *conf, const struct blank *blank, struct undo *
     _cleanup_(str_freep) char *name = blank_name(blank);
     _cleanup_(str_freep) char *part = NULL;
     _cleanup_(fd_closep) int directory_fd = -1;
-    char random[33];
     int result = 0;
 
     if (paths_open_directory(conf, PATHS_BASE, true, &directory_fd, e) < 0)
         return -1;
     if (paths_exists(directory_fd, name))
         return 0;
-    text_random_hex(16, random);
-    part = text_format("computed-%s.part", random);
-    if (push_part(undo, part, e) < 0)
+    if (base_part_begin(undo, &part, e) < 0)
         return -1;
     result = make_part(conf, blank, directory_fd, part, e);
     (void)unlinkat(directory_fd, part, 0);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "virt/paths.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
@@ -226,6 +225,16 @@ bool paths_exists(int directory_fd, const char *name)
     return fstatat(directory_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
+DIR *paths_list(int directory_fd)
+{
+    int copy = openat(directory_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = copy < 0 ? NULL : fdopendir(copy);
+
+    if (!dir)
+        fd_closep(&copy);
+    return dir;
+}
+
 int paths_sync(int directory_fd, const char *directory, struct err *e)
 {
     if (fsync(directory_fd) < 0)
@@ -234,12 +243,6 @@ int paths_sync(int directory_fd, const char *directory, struct err *e)
 }
 
 /* --- removing --------------------------------------------------------------------------------- */
-
-static void dir_closep(DIR **dir)
-{
-    if (*dir)
-        (void)closedir(*dir);
-}
 
 static bool is_dots(const char *name)
 {
@@ -274,7 +277,7 @@ static int remove_entry(int directory_fd, const char *name, int depth, struct er
 /* The marker goes last: a removal that is cut short leaves a directory that is still known as ours. */
 static int remove_below(int directory_fd, int depth, struct err *e)
 {
-    _cleanup_(dir_closep) DIR *dir = NULL;
+    _cleanup_(paths_list_closep) DIR *dir = NULL;
     int copy = paths_open_beneath(directory_fd, ".", DIRECTORY_FLAGS, 0);
 
     if (copy < 0)

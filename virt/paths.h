@@ -17,6 +17,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <dirent.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -52,6 +53,14 @@ int paths_open_beneath(int directory_fd, const char *relative, int flags, mode_t
 
 /* True if something of that name is in the directory, whatever it is. */
 bool paths_exists(int directory_fd, const char *name);
+
+/* The entries of an open directory from the first one on, by a descriptor of its own; NULL with errno. */
+DIR *paths_list(int directory_fd);
+static inline void paths_list_closep(DIR **dir)
+{
+    if (*dir)
+        (void)closedir(*dir);
+}
 
 /* The file's name for other programs and for domain XML: "<instances_path>/<directory>/<name>", or the
  * directory itself when name is NULL. Names must have been checked; the caller frees. */

@@ -5,7 +5,6 @@
  */
 #include "virt/storage.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -16,15 +15,9 @@
 #include "lib/fault.h"
 #include "lib/json.h"
 #include "lib/text.h"
+#include "virt/base_part.h"
 #include "virt/marker.h"
 #include "virt/paths.h"
-#include "virt/storage_base.h"
-
-static void dir_closep(DIR **dir)
-{
-    if (*dir)
-        (void)closedir(*dir);
-}
 
 /* --- the instance's directory ----------------------------------------------------------------- */
 
@@ -32,11 +25,8 @@ enum directory_kind { ABSENT, EMPTY, MARKED, FOREIGN };
 
 static bool has_entries(int directory_fd)
 {
-    int copy = openat(directory_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    _cleanup_(dir_closep) DIR *dir = copy < 0 ? NULL : fdopendir(copy);
+    _cleanup_(paths_list_closep) DIR *dir = paths_list(directory_fd);
 
-    if (!dir && copy >= 0)
-        (void)close(copy);
     for (const struct dirent *d = dir ? readdir(dir) : NULL; d; d = readdir(dir))
         if (strcmp(d->d_name, ".") != 0 && strcmp(d->d_name, "..") != 0)
             return true;
@@ -125,16 +115,18 @@ int virt_storage_leftover_migration(const struct conf *conf, const char *instanc
 
 char **virt_storage_leftovers(const struct conf *conf, struct err *e)
 {
-    char **names = NEW_ARRAY(char *, 1);
-    _cleanup_(dir_closep) DIR *dir = NULL;
+    _cleanup_(paths_list_closep) DIR *dir = NULL;
+    _cleanup_(fd_closep) int root = -1;
     size_t count = 0;
-    int root = -1;
 
-    if (paths_open_root(conf, &root, e) < 0 || !(dir = fdopendir(root))) {
-        text_vector_free(names);
-        fd_closep(&root);
+    if (paths_open_root(conf, &root, e) < 0)
+        return NULL;
+    dir = paths_list(root);
+    if (!dir) {
+        err_set_errno(e, ERR_SYSTEM, errno, "instances_path cannot be read");
         return NULL;
     }
+    char **names = NEW_ARRAY(char *, 1);
     for (const struct dirent *d = readdir(dir); d; d = readdir(dir)) {
         enum directory_kind kind = ABSENT;
         char migration[MARKER_UUID_SIZE];
@@ -286,7 +278,7 @@ static int undo_file(void *aux, struct json_object *args, struct err *e)
     if (json_need_string(args, "directory", &directory, e) < 0 ||
         json_need_string(args, "name", &name, e) < 0)
         return -1;
-    if (!storage_base_is_part(name))
+    if (!base_part_is(name))
         return err_set(e, ERR_JOURNAL, "the undo step would remove %s, which is no unfinished copy",
                        name);
     return paths_remove_file(aux, directory, name, e);

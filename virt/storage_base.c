@@ -10,13 +10,11 @@
 #include <openssl/evp.h>
 
 #include "lib/fault.h"
-#include "lib/json.h"
 #include "lib/text.h"
+#include "virt/base_part.h"
 #include "virt/image.h"
 #include "virt/paths.h"
 
-#define PART_PREFIX   "computed-"
-#define PART_SUFFIX   ".part"
 #define BASE_SIZE_MAX (INT64_C(1) << 45)
 
 enum { BLOCK_SIZE = 64 * 1024, DIGEST_BYTES_SHOWN = 8 };
@@ -27,11 +25,6 @@ struct base {
     const struct storage_disk *disk;
     int directory_fd;
 };
-
-bool storage_base_is_part(const char *name)
-{
-    return text_starts_with(name, PART_PREFIX) && text_ends_with(name, PART_SUFFIX);
-}
 
 int storage_transfer(const struct virt_storage_plan *plan, const struct image_transfer *transfer,
                      struct err *e)
@@ -147,15 +140,6 @@ static int digest(int fd, const char *name, char hex[2 * EVP_MAX_MD_SIZE + 1], s
 
 /* --- copying ---------------------------------------------------------------------------------- */
 
-static int push_part(struct undo *undo, const char *name, struct err *e)
-{
-    struct json_object *args = json_object_new_object();
-
-    json_add_string(args, "directory", PATHS_BASE);
-    json_add_string(args, "name", name);
-    return undo_push(undo, "storage.remove_file", args, e);
-}
-
 static int download(const struct base *b, int fd, const char *part, struct err *e)
 {
     _cleanup_(str_freep) char *directory = NULL;
@@ -186,16 +170,6 @@ static int download(const struct base *b, int fd, const char *part, struct err *
     return check_format(b, fd, e);
 }
 
-/* The final name is given without replacing: if another migration was faster, its copy is as good. */
-static int publish(const struct base *b, const char *part, const char *name, struct err *e)
-{
-    if (fault_point("storage.publish_base", e) < 0)
-        return -1;
-    if (linkat(b->directory_fd, part, b->directory_fd, name, 0) < 0 && errno != EEXIST)
-        return err_set_errno(e, ERR_DISK, errno, "image base %s cannot get its name", name);
-    return paths_sync(b->directory_fd, PATHS_BASE, e);
-}
-
 /* The name under which a base that each host makes for itself is kept: its own if nothing or the same
  * content is there, else one with a digest. */
 static int choose_name(const struct base *b, int part_fd, char **name, struct err *e)
@@ -222,21 +196,19 @@ static int copy_to_part(const struct base *b, const char *part, char **name, str
 
     if (paths_open_file(b->directory_fd, PATHS_BASE, part, O_RDWR | O_CREAT | O_EXCL, 0644, &fd,
                         e) < 0 ||
-        download(b, fd, part, e) < 0 || choose_name(b, fd, name, e) < 0)
+        download(b, fd, part, e) < 0 || choose_name(b, fd, name, e) < 0 ||
+        fault_point("storage.publish_base", e) < 0)
         return -1;
-    return publish(b, part, *name, e);
+    return base_part_publish(b->directory_fd, part, *name, e);
 }
 
 static int copy_base(const struct base *b, struct undo *undo, char **name, struct err *e)
 {
     _cleanup_(str_freep) char *part = NULL;
     _cleanup_(str_freep) char *chosen = NULL;
-    char random[33];
     int result = 0;
 
-    text_random_hex(16, random);
-    part = text_format(PART_PREFIX "%s" PART_SUFFIX, random);
-    if (push_part(undo, part, e) < 0)
+    if (base_part_begin(undo, &part, e) < 0)
         return -1;
     result = copy_to_part(b, part, &chosen, e);
     (void)unlinkat(b->directory_fd, part, 0);

@@ -10,14 +10,12 @@
 
 /*
  * Makes sure that the disk's base is here, as virt_storage_prepare() says; *path is its name here, which
- * the caller frees. A copy that is not finished has a name of its own, "computed-<random>.part", which is
- * pushed as "storage.remove_file" first; a finished base stays, also when the migration fails.
+ * the caller frees. A copy that is not finished has a name of its own (virt/base_part.h); a finished base
+ * stays, also when the migration fails.
  */
 int storage_base_prepare(const struct conf *conf, const struct virt_storage_plan *plan,
                          const struct storage_disk *disk, struct undo *undo, char **path,
                          struct err *e);
-/* True for the names of unfinished copies. */
-bool storage_base_is_part(const char *name);
 /* Runs the plan's transfer and flushes the file. */
 int storage_transfer(const struct virt_storage_plan *plan, const struct image_transfer *transfer,
                      struct err *e);

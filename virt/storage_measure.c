@@ -2,7 +2,6 @@
 /* Sizes: of the guest's disks as the source tells them, of the room that this host has. */
 #include "virt/storage.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -209,16 +208,14 @@ static int64_t growth_of_instance(int directory_fd)
 int virt_storage_growth(const struct conf *conf, int64_t *out, struct err *e)
 {
     int64_t sum = 0;
-    DIR *dir = NULL;
-    int root = -1;
+    _cleanup_(paths_list_closep) DIR *dir = NULL;
+    _cleanup_(fd_closep) int root = -1;
 
     if (paths_open_root(conf, &root, e) < 0)
         return -1;
-    dir = fdopendir(root);
-    if (!dir) {
-        fd_closep(&root);
+    dir = paths_list(root);
+    if (!dir)
         return err_set_errno(e, ERR_SYSTEM, errno, "instances_path cannot be read");
-    }
     for (const struct dirent *d = readdir(dir); d; d = readdir(dir)) {
         _cleanup_(fd_closep) int fd = -1;
 
@@ -226,7 +223,6 @@ int virt_storage_growth(const struct conf *conf, int64_t *out, struct err *e)
             paths_open_directory(conf, d->d_name, false, &fd, NULL) == 0)
             sum += growth_of_instance(fd);
     }
-    (void)closedir(dir);
     *out = sum;
     return 0;
 }

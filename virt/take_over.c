@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "virt/take_over.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -14,7 +13,6 @@
 #include "virt/disk_info.h"
 #include "virt/image.h"
 #include "virt/paths.h"
-#include "virt/storage_base.h"
 
 enum { UUID_LENGTH = 36, BASE_NAME_LENGTH = 40 };
 
@@ -23,22 +21,6 @@ struct look {
     int cache_fd; /* -1 = no cache */
     struct json_object *instances, *bases, *others, *problems, *notes;
 };
-
-static void dir_closep(DIR **dir)
-{
-    if (*dir)
-        (void)closedir(*dir);
-}
-
-static DIR *open_dir(int directory_fd)
-{
-    int copy = openat(directory_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *dir = copy < 0 ? NULL : fdopendir(copy);
-
-    if (!dir)
-        fd_closep(&copy);
-    return dir;
-}
 
 static void tell(struct json_object *list, char *sentence)
 {
@@ -108,7 +90,7 @@ static void look_at_disk(const struct look *l, const char *uuid, int directory_f
 static struct json_object *list_files(int directory_fd)
 {
     struct json_object *files = json_object_new_array();
-    _cleanup_(dir_closep) DIR *dir = open_dir(directory_fd);
+    _cleanup_(paths_list_closep) DIR *dir = paths_list(directory_fd);
 
     for (const struct dirent *d = dir ? readdir(dir) : NULL; d; d = readdir(dir)) {
         _cleanup_(str_freep) char *shown = text_escape(d->d_name, 80);
@@ -174,8 +156,7 @@ static const char *base_kind(const char *name)
 {
     size_t hex = strspn(name, "0123456789abcdef");
 
-    if (storage_base_is_part(name) || text_ends_with(name, ".part") ||
-        text_ends_with(name, ".converted"))
+    if (text_ends_with(name, ".part") || text_ends_with(name, ".converted"))
         return "unfinished";
     if (text_starts_with(name, "swap_"))
         return "swap";
@@ -195,7 +176,7 @@ static void look_at_bases(const struct look *l)
 {
     static const char *const kinds[] = {"images", "resized",    "ephemeral",
                                         "swap",   "unfinished", "other"};
-    _cleanup_(dir_closep) DIR *dir = l->cache_fd < 0 ? NULL : open_dir(l->cache_fd);
+    _cleanup_(paths_list_closep) DIR *dir = l->cache_fd < 0 ? NULL : paths_list(l->cache_fd);
     struct stat st;
 
     for (size_t i = 0; i < ARRAY_LEN(kinds); i++)
@@ -277,12 +258,12 @@ int virt_takeover_look(const struct conf *conf, struct json_object **report, str
     _cleanup_(json_putp) struct json_object *o = json_object_new_object();
     _cleanup_(fd_closep) int root = -1;
     _cleanup_(fd_closep) int cache = -1;
-    _cleanup_(dir_closep) DIR *dir = NULL;
+    _cleanup_(paths_list_closep) DIR *dir = NULL;
     struct look l = {.conf = conf};
 
     if (paths_open_root(conf, &root, e) < 0)
         return -1;
-    dir = open_dir(root);
+    dir = paths_list(root);
     if (!dir)
         return err_set_errno(e, ERR_SYSTEM, errno, "instances_path cannot be read");
     (void)paths_open_directory(conf, PATHS_BASE, false, &cache, NULL);
