@@ -27,28 +27,11 @@ static const virTypedParameter *find(const virTypedParameter *params, int count,
     return NULL;
 }
 
-/* Nova's integers are signed; a counter beyond that is as good as full. */
 static bool number(const virTypedParameter *params, int count, const char *name, int64_t *out)
 {
     const virTypedParameter *p = find(params, count, name);
-    if (!p)
-        return false;
-    switch (p->type) {
-    case VIR_TYPED_PARAM_INT:
-        *out = p->value.i;
-        return true;
-    case VIR_TYPED_PARAM_UINT:
-        *out = p->value.ui;
-        return true;
-    case VIR_TYPED_PARAM_LLONG:
-        *out = p->value.l;
-        return true;
-    case VIR_TYPED_PARAM_ULLONG:
-        *out = p->value.ul > INT64_MAX ? INT64_MAX : (int64_t)p->value.ul;
-        return true;
-    default:
-        return false;
-    }
+
+    return p && libvirt_parameter_number(p, out);
 }
 
 struct field {

@@ -187,6 +187,8 @@ int libvirt_resources(struct virt *virt, struct virt_resources *out, struct err 
 
 /* --- libvirt_job.c --- */
 
+/* The value of an integer parameter; Nova's integers are signed, a counter beyond that is as good as full. */
+bool libvirt_parameter_number(const virTypedParameter *parameter, int64_t *out);
 /* Typed parameters of virDomainGetJobStats or of the JOB_COMPLETED event. Pure. */
 void libvirt_job_map(int type, virTypedParameterPtr params, int count, struct virt_job *out);
 int libvirt_sample(struct virt *virt, const char *uuid, bool completed, struct virt_job *out,

@@ -32,25 +32,20 @@ static const struct {
     {VIR_DOMAIN_JOB_AUTO_CONVERGE_THROTTLE, offsetof(struct virt_job, throttle_percent), KIND_INT},
 };
 
-static int64_t bounded(uint64_t value)
+bool libvirt_parameter_number(const virTypedParameter *parameter, int64_t *out)
 {
-    return value > INT64_MAX ? INT64_MAX : (int64_t)value;
-}
-
-static bool number_of(const virTypedParameter *param, int64_t *out)
-{
-    switch (param->type) {
+    switch (parameter->type) {
     case VIR_TYPED_PARAM_INT:
-        *out = param->value.i;
+        *out = parameter->value.i;
         return true;
     case VIR_TYPED_PARAM_UINT:
-        *out = param->value.ui;
+        *out = parameter->value.ui;
         return true;
     case VIR_TYPED_PARAM_LLONG:
-        *out = param->value.l;
+        *out = parameter->value.l;
         return true;
     case VIR_TYPED_PARAM_ULLONG:
-        *out = bounded(param->value.ul);
+        *out = parameter->value.ul > INT64_MAX ? INT64_MAX : (int64_t)parameter->value.ul;
         return true;
     default:
         return false;
@@ -70,7 +65,7 @@ static void store(struct virt_job *job, size_t offset, enum kind kind, int64_t v
 static void map_number(const virTypedParameter *param, struct virt_job *out)
 {
     int64_t value;
-    if (!number_of(param, &value))
+    if (!libvirt_parameter_number(param, &value))
         return;
     for (size_t i = 0; i < ARRAY_LEN(job_rows); i++)
         if (strcmp(job_rows[i].name, param->field) == 0)
