@@ -221,9 +221,7 @@ static void settled(struct migration_job *job)
     struct settle *settle = job->aux;
 
     if (job->result == 0) {
-        loop_timer_free(m->wait_timer);
-        m->wait_timer = loop_timer_new(m->agent->loop, "answer the source", answer_late, m);
-        loop_timer_arm(m->wait_timer, ANSWER_US);
+        migration_wait(m, "answer the source", ANSWER_US, answer_late);
         parts_add(settle->parts, "the instance's record", save_instance);
         parts_add(settle->parts, "the ports", move_ports);
         return;
@@ -319,9 +317,7 @@ static void back_done(struct migration_job *job)
         log_err(LOG_LEVEL_WARNING, &job->e, "migration %s: taking back on %s waits", m->uuid,
                 m->destination_host);
         destination_refuse_request(m);
-        loop_timer_free(m->wait_timer);
-        m->wait_timer = loop_timer_new(m->agent->loop, "take back again", back_again, m);
-        loop_timer_arm(m->wait_timer, BACK_PAUSE_US);
+        migration_wait(m, "take back again", BACK_PAUSE_US, back_again);
         return;
     }
     if (job->result < 0) {
@@ -349,8 +345,7 @@ void destination_roll_back(struct migration *m)
                                 .aux = back,
                                 .goes_on_without_record = true};
 
-    loop_timer_free(m->wait_timer);
-    m->wait_timer = NULL;
+    migration_wait_end(m);
     net_disarm(m->armed);
     m->armed = NULL;
     destination_saver_fill(&back->saver, m);
@@ -363,27 +358,20 @@ void destination_roll_back(struct migration *m)
 
 /* ---- the end ---- */
 
-static void linger_over(void *aux)
-{
-    migration_forget(aux);
-}
-
 static void forgotten(struct migration_job *job)
 {
     struct migration *m = job->migration;
 
     if (job->result < 0)
         log_err(LOG_LEVEL_ERROR, &job->e, "migration %s: its journal record stays", job->uuid);
-    m->wait_timer = loop_timer_new(m->agent->loop, "linger", linger_over, m);
-    loop_timer_arm(m->wait_timer, m->state == MACHINE_DESTINATION_COMPLETED ? LINGER_US : 0);
+    migration_forget_in(m, m->state == MACHINE_DESTINATION_COMPLETED ? LINGER_US : 0);
 }
 
 void destination_end(struct migration *m)
 {
     if (m->agent->switchover)
         switchover_forget(m->agent->switchover, m->uuid);
-    loop_timer_free(m->wait_timer);
-    m->wait_timer = NULL;
+    migration_wait_end(m);
     if (m->state == MACHINE_DESTINATION_COMPLETED)
         answer_source(m);
     if (m->state == MACHINE_DESTINATION_COMPLETED && m->armed)
@@ -471,21 +459,31 @@ static void handle_stray(struct agent *agent, struct rpc_request *request,
     workers_submit(agent->workers, &work);
 }
 
-void destination_post(struct agent *agent, struct rpc_request *request)
+/* The migration of the request's instance; NULL = there is none, and the request is seen to. */
+static struct migration *find_or_handle(struct agent *agent, struct rpc_request *request,
+                                        bool remove_leftover)
 {
     struct err e = ERR_INIT;
     _cleanup_(instance_freep) struct instance *instance = NULL;
 
     if (instance_from_json(rpc_request_arg(request, "instance"), &instance, &e) < 0) {
         rpc_fail(request, &e);
-        return;
+        return NULL;
     }
     struct migration *m =
         migration_find_instance(agent, MIGRATION_DESTINATION, instance_uuid(instance));
-    if (!m) {
-        handle_stray(agent, request, instance, false);
+    if (!m)
+        handle_stray(agent, request, instance, remove_leftover);
+    return m;
+}
+
+void destination_post(struct agent *agent, struct rpc_request *request)
+{
+    struct err e = ERR_INIT;
+    struct migration *m = find_or_handle(agent, request, false);
+
+    if (!m)
         return;
-    }
     /* asked again while the first question is being answered, or while we asked the source */
     if (m->request || m->state == MACHINE_DESTINATION_SETTLING) {
         err_set(&e, ERR_TIMEOUT, "migration %s is %s", m->uuid, machine_state_text(m->state));
@@ -516,19 +514,10 @@ static bool is_of_migration(const struct migration *m, struct rpc_request *reque
 
 void destination_rollback(struct agent *agent, struct rpc_request *request)
 {
-    struct err e = ERR_INIT;
-    _cleanup_(instance_freep) struct instance *instance = NULL;
+    struct migration *m = find_or_handle(agent, request, true);
 
-    if (instance_from_json(rpc_request_arg(request, "instance"), &instance, &e) < 0) {
-        rpc_fail(request, &e);
+    if (!m)
         return;
-    }
-    struct migration *m =
-        migration_find_instance(agent, MIGRATION_DESTINATION, instance_uuid(instance));
-    if (!m) {
-        handle_stray(agent, request, instance, true);
-        return;
-    }
     if (!is_of_migration(m, request)) {
         log_warning("a rollback of another migration of instance %s came while %s is %s; left out",
                     m->instance_uuid, m->uuid, machine_state_text(m->state));
@@ -543,6 +532,7 @@ void destination_rollback(struct agent *agent, struct rpc_request *request)
         return;
     }
     if (!err_is_set(&m->failure)) {
+        struct err e = ERR_INIT;
         err_set(&e, ERR_MIGRATION, "the source took the migration back");
         migration_fail(m, &e);
     }

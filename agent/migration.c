@@ -75,6 +75,19 @@ void migration_unref(struct migration *migration)
         migration_free(migration);
 }
 
+void migration_wait_end(struct migration *migration)
+{
+    loop_timer_free(STEAL(migration->wait_timer));
+}
+
+void migration_wait(struct migration *migration, const char *what, int64_t us,
+                    void (*then)(void *aux))
+{
+    migration_wait_end(migration);
+    migration->wait_timer = loop_timer_new(migration->agent->loop, what, then, migration);
+    loop_timer_arm(migration->wait_timer, us);
+}
+
 void migration_forget(struct migration *migration)
 {
     for (struct migration **p = &migration->agent->migrations; *p; p = &(*p)->next) {
@@ -85,6 +98,16 @@ void migration_forget(struct migration *migration)
             return;
         }
     }
+}
+
+static void forget(void *aux)
+{
+    migration_forget(aux);
+}
+
+void migration_forget_in(struct migration *migration, int64_t us)
+{
+    migration_wait(migration, "linger", us, forget);
 }
 
 struct migration *migration_find(struct agent *agent, enum migration_role role, const char *uuid)

@@ -117,6 +117,13 @@ struct migration *migration_ref(struct migration *migration);
 void migration_unref(struct migration *migration);
 /* Takes it out of the agent's list (its reference goes). */
 void migration_forget(struct migration *migration);
+/* The same after a while, by migration_wait(). */
+void migration_forget_in(struct migration *migration, int64_t us);
+/* `then` gets the migration after a while, unless another wait, or its end, comes first: there is one at a time.
+ * `what` is for the log. */
+void migration_wait(struct migration *migration, const char *what, int64_t us,
+                    void (*then)(void *aux));
+void migration_wait_end(struct migration *migration);
 /* By the migration's uuid; NULL if none. */
 struct migration *migration_find(struct agent *agent, enum migration_role role, const char *uuid);
 /* The newest of an instance that is not at its end. */

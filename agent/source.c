@@ -365,9 +365,9 @@ static void ports_late(void *aux)
 
 void source_wait_ports(struct migration *m)
 {
-    m->wait_timer = loop_timer_new(m->agent->loop, "wait for ports", ports_late, m);
-    loop_timer_arm(m->wait_timer,
-                   conf_int(m->agent->conf, CONF_DEFAULT_vif_plugging_timeout) * USEC_PER_SEC);
+    migration_wait(m, "wait for ports",
+                   conf_int(m->agent->conf, CONF_DEFAULT_vif_plugging_timeout) * USEC_PER_SEC,
+                   ports_late);
 }
 
 void source_port_plugged(struct migration *m, const char *port_id)
@@ -464,8 +464,7 @@ void source_start(struct migration *m)
                                 .release = start_release};
 
     cloud_bindings_warm(m->agent->cloud);
-    loop_timer_free(m->wait_timer);
-    m->wait_timer = NULL;
+    migration_wait_end(m);
     start->virt = m->agent->virt;
     start->uuid = text_dup(m->instance_uuid);
     start->data = migrate_data_copy(m->data);

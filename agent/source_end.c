@@ -30,9 +30,7 @@ enum {
 /* Tries an action again, in the state that it belongs to. */
 static void again_later(struct migration *m, const char *name, void (*again)(void *aux))
 {
-    loop_timer_free(m->wait_timer);
-    m->wait_timer = loop_timer_new(m->agent->loop, name, again, m);
-    loop_timer_arm(m->wait_timer, LIBVIRT_PAUSE_US);
+    migration_wait(m, name, LIBVIRT_PAUSE_US, again);
 }
 
 /* ---- the outcome ---- */
@@ -145,16 +143,13 @@ static void look_again(void *aux)
 
 static void look_again_later(struct migration *m)
 {
-    if (!m->wait_timer)
-        m->wait_timer = loop_timer_new(m->agent->loop, "observe", look_again, m);
-    loop_timer_arm(m->wait_timer, OBSERVE_PERIOD_US);
+    migration_wait(m, "observe", OBSERVE_PERIOD_US, look_again);
 }
 
 void source_observe(struct migration *m)
 {
     log_warning("migration %s: libvirt's answer is missing; the guest's state decides", m->uuid);
-    loop_timer_free(m->wait_timer);
-    m->wait_timer = NULL;
+    migration_wait_end(m);
     monitor_start(m);
     look_again(m);
 }
@@ -188,9 +183,7 @@ static void answered(void *aux, struct json_object *result, const struct err *fa
     } else if (++m->confirm_attempts < CONFIRM_ATTEMPTS) {
         log_err(LOG_LEVEL_WARNING, failure, "migration %s: %s has not confirmed yet", m->uuid,
                 m->destination_host);
-        loop_timer_free(m->wait_timer);
-        m->wait_timer = loop_timer_new(m->agent->loop, "ask again", ask_again, m);
-        loop_timer_arm(m->wait_timer, CONFIRM_PAUSE_US);
+        migration_wait(m, "ask again", CONFIRM_PAUSE_US, ask_again);
     } else {
         migration_fail(m, failure);
         machine_event(m, MACHINE_EVENT_UNCONFIRMED);
@@ -256,8 +249,7 @@ void source_finish(struct migration *m)
     source_give_up_place(m); /* libvirt is done; a destination that is silent holds up nobody */
     if (m->progress.ended_us == 0)
         m->progress.ended_us = clock_monotonic_us();
-    loop_timer_free(m->wait_timer);
-    m->wait_timer = NULL;
+    migration_wait_end(m);
     bindings_switch(m); /* the pause did it; after a restart, or without its event, now */
     save_host(m, host_saved, migration_ref(m));
     migration_submit(m, &job, false, true);
@@ -531,8 +523,7 @@ void source_roll_back(struct migration *m)
     struct parts *parts = parts_open(m, MACHINE_EVENT_ROLLED_BACK);
 
     monitor_stop(m);
-    loop_timer_free(m->wait_timer);
-    m->wait_timer = NULL;
+    migration_wait_end(m);
     if (m->abort_requested)
         m->final_state = MACHINE_SOURCE_CANCELLED;
     if (m->progress.ended_us == 0)
@@ -600,11 +591,6 @@ static enum metric end_metric(enum machine_state state)
                                              : METRIC_MIGRATIONS_FAILED;
 }
 
-static void linger_over(void *aux)
-{
-    migration_forget(aux);
-}
-
 /* A network that is being turned back is told of for a moment yet. */
 static void forgotten(struct migration_job *job)
 {
@@ -612,13 +598,10 @@ static void forgotten(struct migration_job *job)
 
     if (job->result < 0)
         log_err(LOG_LEVEL_ERROR, &job->e, "migration %s: its journal record stays", job->uuid);
-    if (!m->armed) {
+    if (m->armed)
+        migration_forget_in(m, LINGER_US);
+    else
         migration_forget(m);
-        return;
-    }
-    loop_timer_free(m->wait_timer);
-    m->wait_timer = loop_timer_new(m->agent->loop, "linger", linger_over, m);
-    loop_timer_arm(m->wait_timer, LINGER_US);
 }
 
 void source_end(struct migration *m)
