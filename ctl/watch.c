@@ -120,7 +120,7 @@ static int interval_ms(const struct ctl *ctl, bool quiet, int *out, struct err *
 int ctl_follow(struct ctl *ctl, struct json_object *target, bool quiet, struct err *e)
 {
     struct watch w = {.ctl = ctl, .quiet = quiet};
-    int pause_ms;
+    int pause_ms = 0;
 
     if (interval_ms(ctl, quiet, &pause_ms, e) < 0)
         return -1;
