@@ -98,6 +98,22 @@ size_t world_place(const struct world *w, const char *beginning)
     return SIZE_MAX;
 }
 
+void world_in_order(const struct world *w, const char *const *beginnings)
+{
+    size_t at = 0;
+
+    for (; *beginnings; beginnings++) {
+        size_t i = at;
+        while (i < w->line_count && !text_starts_with(w->lines[i], *beginnings))
+            i++;
+        if (unit_check(i < w->line_count, __LINE__, __FILE__, "missing or too early: %s",
+                       *beginnings))
+            at = i + 1;
+        else
+            world_print(w);
+    }
+}
+
 void world_print(const struct world *w)
 {
     for (size_t i = 0; i < w->line_count; i++)

@@ -77,6 +77,8 @@ void world_turn(struct world *w); /* one turn of at most 1 ms */
 unsigned world_count(const struct world *w, const char *beginning);
 /* The place of the first line that begins so; SIZE_MAX if none does. */
 size_t world_place(const struct world *w, const char *beginning);
+/* There are lines that begin so, in this order; NULL-terminated. */
+void world_in_order(const struct world *w, const char *const *beginnings);
 void world_print(const struct world *w); /* as TAP comments, when a test is written */
 /* Is there such a part in the log? */
 bool world_logged(struct world *w, const char *part);

@@ -82,21 +82,6 @@ static void check_nothing_left(void)
     UNIT_EQ(net_fake_plugged(w->agent.net), 0);
 }
 
-static void check_lines(const char *const *lines)
-{
-    size_t at = 0;
-
-    for (; *lines; lines++) {
-        size_t i = at;
-        while (i < w->line_count && !text_starts_with(w->lines[i], *lines))
-            i++;
-        if (!unit_check(i < w->line_count, __LINE__, __FILE__, "missing or too early: %s", *lines))
-            world_print(w);
-        else
-            at = i + 1;
-    }
-}
-
 UNIT_TEST(order, "a build saves what nova-compute saves, in its order")
 {
     static const char *const lines[] = {
@@ -119,7 +104,7 @@ UNIT_TEST(order, "a build saves what nova-compute saves, in its order")
         "instance saved on os-hosta: ", "event compute__do_build_and_run_instance done", NULL};
 
     build(true);
-    check_lines(lines);
+    world_in_order(w, lines);
     UNIT_EQ(virt_fake_state(w->agent.virt, INSTANCE), VIRT_STATE_PAUSED);
     _cleanup_(json_putp) struct json_object *record = world_record(w, INSTANCE, "build");
     UNIT_TRUE(record != NULL);
@@ -127,7 +112,7 @@ UNIT_TEST(order, "a build saves what nova-compute saves, in its order")
     plug();
     UNIT_EQ(virt_fake_state(w->agent.virt, INSTANCE), VIRT_STATE_RUNNING);
     UNIT_EQ(w->line_count, before + 2);
-    check_lines(rest);
+    world_in_order(w, rest);
     UNIT_HAS(w->lines[before], "vm_state=\"active\"");
     UNIT_HAS(w->lines[before], "task_state=null");
     UNIT_HAS(w->lines[before], "power_state=1");
@@ -332,7 +317,7 @@ UNIT_TEST(deleted,
     build(true);
     plug();
     terminate();
-    check_lines(lines);
+    world_in_order(w, lines);
     check_nothing_left();
 }
 

@@ -36,21 +36,6 @@ static void settle(void)
         world_settle(w);
 }
 
-static void check_lines(const char *const *lines)
-{
-    size_t at = 0;
-
-    for (; *lines; lines++) {
-        size_t i = at;
-        while (i < w->line_count && !text_starts_with(w->lines[i], *lines))
-            i++;
-        if (!unit_check(i < w->line_count, __LINE__, __FILE__, "missing or too early: %s", *lines))
-            world_print(w);
-        else
-            at = i + 1;
-    }
-}
-
 static struct json_object *instance_args(const char *vm_state, const char *task_state)
 {
     _cleanup_(json_putp) struct json_object *recorded = world_args("030");
@@ -113,7 +98,7 @@ UNIT_TEST(in_place, "a rebuild in place makes the guest anew, with nova-compute'
     activate_ports();
     world_ask(w, RPC_METHOD_rebuild_instance, rebuild_args("active", false));
     settle();
-    check_lines(lines);
+    world_in_order(w, lines);
     UNIT_EQ(virt_fake_count(w->agent.virt, "destroy"), 1);
     UNIT_EQ(virt_fake_state(w->agent.virt, WORLD_INSTANCE), VIRT_STATE_RUNNING);
     UNIT_EQ(world_count(w, "ports"), 1); /* read */
@@ -144,7 +129,7 @@ UNIT_TEST(evacuated, "an evacuation moves the ports, makes the guest and takes t
     activate_ports();
     world_ask(w, RPC_METHOD_rebuild_instance, rebuild_args("active", true));
     settle();
-    check_lines(lines);
+    world_in_order(w, lines);
     UNIT_EQ(world_count(w, "instance saved on os-hosta: "), 1);
     UNIT_HAS(w->lines[world_place(w, "instance saved on os-hosta: ")], "host=\"os-hosta\"");
     UNIT_EQ(virt_fake_state(w->agent.virt, WORLD_INSTANCE), VIRT_STATE_RUNNING);
@@ -258,7 +243,7 @@ UNIT_TEST(snapshot, "a running guest's disk becomes an image while it runs")
     add_guest_with_disk(VIRT_STATE_RUNNING);
     world_ask(w, RPC_METHOD_snapshot_instance, snapshot_args("active", "image_snapshot_pending"));
     settle();
-    check_lines(snapshot_lines);
+    world_in_order(w, snapshot_lines);
     UNIT_EQ(virt_fake_count(w->agent.virt, "copy_disk"), 1);
     UNIT_EQ(world_count(w, "image " IMAGE " deleted"), 0);
 }
@@ -268,7 +253,7 @@ UNIT_TEST(cold, "a stopped guest's disk becomes an image")
     add_guest_with_disk(VIRT_STATE_SHUTOFF);
     world_ask(w, RPC_METHOD_snapshot_instance, snapshot_args("stopped", "image_snapshot_pending"));
     settle();
-    check_lines(snapshot_lines);
+    world_in_order(w, snapshot_lines);
     UNIT_EQ(virt_fake_count(w->agent.virt, "copy_disk"), 0);
 }
 

@@ -4,7 +4,6 @@
 
 #include <libvirt/libvirt.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -13,6 +12,7 @@
 #include "lib/fault.h"
 #include "lib/json.h"
 #include "lib/text.h"
+#include "tests/unit/worker.h"
 #include "virt/libvirt_loop.h"
 #include "virt/virt.h"
 
@@ -68,31 +68,7 @@ static bool turn_until(const unsigned *counter, unsigned value)
     return *counter >= value;
 }
 
-/* --- calls are made by workers: here, one thread that runs a function --- */
-
-struct job {
-    void (*run)(void);
-    atomic_uint done;
-};
-
-static void *run_job(void *aux)
-{
-    struct job *job = aux;
-    job->run();
-    atomic_store(&job->done, 1);
-    return NULL;
-}
-
-static void on_worker(void (*run)(void))
-{
-    struct job job = {.run = run};
-    pthread_t thread;
-    if (pthread_create(&thread, NULL, run_job, &job) != 0)
-        abort();
-    while (!atomic_load(&job.done))
-        (void)loop_turn(loop, 5, NULL);
-    pthread_join(thread, NULL);
-}
+/* --- calls are made by workers --- */
 
 static char uuid[40];
 
@@ -124,8 +100,8 @@ UNIT_TEST(connects, "it connects in the background, lists domains and tells even
     start("test:///default");
     UNIT_EQ(seen.up, 0); /* the connection may be there by now, but only a turn of the loop tells */
     if (UNIT_TRUE(turn_until(&seen.up, 1))) {
-        on_worker(find_test_domain);
-        on_worker(pause_and_resume);
+        worker_run(loop, find_test_domain);
+        worker_run(loop, pause_and_resume);
         UNIT_TRUE(turn_until(&seen.events, 2));
         UNIT_EQ(seen.last, VIRT_EVENT_RESUMED);
     }
@@ -166,9 +142,9 @@ UNIT_TEST(reads_and_removes, "it reads host and guests, and removes a domain wit
 {
     start("test:///default");
     if (UNIT_TRUE(turn_until(&seen.up, 1))) {
-        on_worker(find_test_domain);
-        on_worker(read_guest_and_host);
-        on_worker(destroy_it);
+        worker_run(loop, find_test_domain);
+        worker_run(loop, read_guest_and_host);
+        worker_run(loop, destroy_it);
         UNIT_TRUE(turn_until(&seen.events, 2));
         UNIT_EQ(seen.last, VIRT_EVENT_UNDEFINED);
     }
@@ -188,7 +164,7 @@ UNIT_TEST(unreachable, "where nobody listens it says so once, and calls fail at 
     start("qemu+unix:///system?socket=/nonexistent/libvirt-sock");
     UNIT_TRUE(turn_until(&seen.down, 1));
     UNIT_HAS(seen.why, "/nonexistent/libvirt-sock");
-    on_worker(state_fails);
+    worker_run(loop, state_fails);
     UNIT_EQ(seen.up, 0);
     UNIT_EQ(seen.down, 1);
     struct json_object *status = virt_status(virt);

@@ -2,12 +2,10 @@
 /* The life of a guest: the fake, libvirt over its test driver, and the pure parts of the provider. */
 #include "tests/unit/unit.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
-
 #include "lib/clock.h"
 #include "lib/json.h"
 #include "lib/text.h"
+#include "tests/unit/worker.h"
 #include "virt/consoles.h"
 #include "virt/device_match.h"
 #include "virt/fake.h"
@@ -235,30 +233,6 @@ UNIT_TEST(diagnostics_mapped, "libvirt's counters become Nova's diagnostics, unk
 
 /* --- libvirt, by its test driver -------------------------------------------------------------- */
 
-struct job {
-    void (*run)(void);
-    atomic_uint done;
-};
-
-static void *run_job(void *aux)
-{
-    struct job *job = aux;
-    job->run();
-    atomic_store(&job->done, 1);
-    return NULL;
-}
-
-static void on_worker(void (*run)(void))
-{
-    struct job job = {.run = run};
-    pthread_t thread;
-    if (pthread_create(&thread, NULL, run_job, &job) != 0)
-        abort();
-    while (!atomic_load(&job.done))
-        (void)loop_turn(loop, 5, NULL);
-    pthread_join(thread, NULL);
-}
-
 static void expect_state(enum virt_state wanted)
 {
     enum virt_state state;
@@ -308,7 +282,7 @@ UNIT_TEST(libvirt_life, "libvirt makes, starts, saves, stops and removes a guest
         abort();
     while (!virt_is_up(virt) && clock_monotonic_us() < until)
         (void)loop_turn(loop, 100, NULL);
-    on_worker(live);
+    worker_run(loop, live);
     UNIT_HAS(story, "defined");
     down();
     conf_unref(conf);
