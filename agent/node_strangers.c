@@ -7,6 +7,7 @@
  */
 #include "agent/node_internal.h"
 
+#include "agent/guest_list.h"
 #include "agent/instance_evacuated.h"
 #include "cloud/instances.h"
 #include "lib/json.h"
@@ -195,23 +196,6 @@ static void look_up_next(struct node_strangers *s)
 
 /* ---- listing ---- */
 
-struct listing {
-    struct node_strangers *strangers;
-    struct virt *virt;
-    struct virt_guest **guests;
-    size_t count;
-    int result;
-    struct err e;
-};
-
-static void list_run(void *aux)
-{
-    struct listing *listing = aux;
-
-    listing->result =
-        virt_guest_list(listing->virt, &listing->guests, &listing->count, &listing->e);
-}
-
 /* A guest that comes here, or a migration that left it in doubt, has its own account. */
 static bool has_migration(const struct agent *agent, const char *uuid)
 {
@@ -227,20 +211,17 @@ static bool is_strange(const struct node *node, const char *uuid)
            !operation_running(node->agent, uuid) && !has_migration(node->agent, uuid);
 }
 
-static void listed(void *aux, enum work_end end)
+static void listed(void *aux, const struct guest_list *list, const struct err *failure)
 {
-    struct listing *listing = aux;
-    struct node_strangers *s = listing->strangers;
+    struct node_strangers *s = aux;
 
-    if (end != WORK_DONE || s->node->agent->closing)
-        return;
-    if (listing->result < 0) {
-        log_err(LOG_LEVEL_WARNING, &listing->e, "domains are not compared with the instances");
+    if (failure) {
+        log_err(LOG_LEVEL_WARNING, failure, "domains are not compared with the instances");
         return;
     }
-    s->strangers = NEW_ARRAY(struct stranger, listing->count + 1);
-    for (size_t i = 0; i < listing->count; i++) {
-        const struct virt_guest *guest = listing->guests[i];
+    s->strangers = NEW_ARRAY(struct stranger, list->count + 1);
+    for (size_t i = 0; i < list->count; i++) {
+        const struct virt_guest *guest = list->guests[i];
         if (is_strange(s->node, guest->uuid))
             s->strangers[s->count++] = (struct stranger){.uuid = text_dup(guest->uuid),
                                                          .name = text_dup(guest->name),
@@ -249,25 +230,7 @@ static void listed(void *aux, enum work_end end)
     look_up_next(s);
 }
 
-static void list_release(void *aux)
-{
-    struct listing *listing = aux;
-
-    if (listing->guests)
-        virt_guest_list_free(listing->guests, listing->count);
-    free(listing);
-}
-
 void node_strangers_look(struct node_strangers *s)
 {
-    struct listing *listing = NEW(struct listing);
-    struct work work = {.name = "list guests for strangers",
-                        .run = list_run,
-                        .done = listed,
-                        .release = list_release,
-                        .aux = listing};
-
-    listing->strangers = s;
-    listing->virt = s->node->agent->virt;
-    workers_submit(s->node->agent->workers, &work);
+    guest_list_read(s->node->agent, "list guests for strangers", listed, NULL, s);
 }

@@ -5,6 +5,7 @@
  */
 #include "agent/power_sync.h"
 
+#include "agent/guest_list.h"
 #include "agent/instance_build.h"
 #include "agent/instance_power.h"
 #include "agent/migration.h"
@@ -185,32 +186,12 @@ static void act(struct agent *agent, struct instance *instance, enum action acti
 struct repair {
     struct agent *agent;
     struct json_object *instances;
-    struct virt_guest **guests;
-    size_t count;
-    int result;
-    struct err e;
 };
 
-static void repair_run(void *aux)
-{
-    struct repair *repair = aux;
-
-    repair->result =
-        virt_guest_list(repair->agent->virt, &repair->guests, &repair->count, &repair->e);
-}
-
-static enum virt_state state_of(const struct repair *repair, const char *uuid)
-{
-    for (size_t i = 0; i < repair->count; i++)
-        if (text_equal(repair->guests[i]->uuid, uuid))
-            return repair->guests[i]->state;
-    return VIRT_STATE_NONE;
-}
-
-static void repair_one(struct repair *repair, struct json_object *primitive)
+static void repair_one(struct agent *agent, const struct guest_list *guests,
+                       struct json_object *primitive)
 {
     _cleanup_(instance_freep) struct instance *instance = NULL;
-    struct agent *agent = repair->agent;
 
     if (instance_from_json(primitive, &instance, NULL) < 0)
         return;
@@ -220,7 +201,7 @@ static void repair_one(struct repair *repair, struct json_object *primitive)
         migration_find_instance(agent, MIGRATION_DESTINATION, uuid) ||
         instance_recover(agent, instance))
         return;
-    enum virt_state state = state_of(repair, uuid);
+    enum virt_state state = guest_list_state(guests, uuid);
     enum action action = judge(agent, instance, state);
     if (action != LEAVE)
         log_warning("instance %s was left %s, task %s, and is %s here: it is put in order", uuid,
@@ -230,26 +211,22 @@ static void repair_one(struct repair *repair, struct json_object *primitive)
     act(agent, instance, action);
 }
 
-static void repair_done(void *aux, enum work_end end)
+static void repair_all(void *aux, const struct guest_list *guests, const struct err *failure)
 {
     struct repair *repair = aux;
 
-    if (end != WORK_DONE || repair->agent->closing)
-        return;
-    if (repair->result < 0) {
-        log_err(LOG_LEVEL_WARNING, &repair->e, "instances are not looked through at this start");
+    if (failure) {
+        log_err(LOG_LEVEL_WARNING, failure, "instances are not looked through at this start");
         return;
     }
     for (size_t i = 0; i < json_object_array_length(repair->instances); i++)
-        repair_one(repair, json_object_array_get_idx(repair->instances, i));
+        repair_one(repair->agent, guests, json_object_array_get_idx(repair->instances, i));
 }
 
 static void repair_release(void *aux)
 {
     struct repair *repair = aux;
 
-    if (repair->guests)
-        virt_guest_list_free(repair->guests, repair->count);
     json_object_put(repair->instances);
     free(repair);
 }
@@ -257,14 +234,9 @@ static void repair_release(void *aux)
 void power_repair(struct agent *agent, struct json_object *instances)
 {
     struct repair *repair = NEW(struct repair);
-    struct work work = {.name = "list guests for repair",
-                        .run = repair_run,
-                        .done = repair_done,
-                        .release = repair_release,
-                        .aux = repair};
 
     repair->agent = agent;
     repair->instances = json_object_is_type(instances, json_type_array) ? json_object_get(instances)
                                                                         : json_object_new_array();
-    workers_submit(agent->workers, &work);
+    guest_list_read(agent, "list guests for repair", repair_all, repair_release, repair);
 }

@@ -5,6 +5,7 @@
  */
 #include "agent/power_sync.h"
 
+#include "agent/guest_list.h"
 #include "agent/instance_power.h"
 #include "agent/migration.h"
 #include "cloud/instances.h"
@@ -234,15 +235,6 @@ void power_sync_event(struct agent *agent, const char *uuid, enum virt_event eve
 
 /* ---- the round ---- */
 
-struct round {
-    struct power_sync *sync;
-    struct virt *virt;
-    struct virt_guest **guests;
-    size_t count;
-    int result;
-    struct err e;
-};
-
 static void arm_round(struct power_sync *sync)
 {
     int64_t s = conf_int(sync->agent->conf, CONF_DEFAULT_sync_power_state_interval);
@@ -251,67 +243,39 @@ static void arm_round(struct power_sync *sync)
         loop_timer_arm(sync->timer, (s ? s : INTERVAL_DEFAULT_S) * USEC_PER_SEC);
 }
 
-static enum virt_state state_of(const struct round *round, const char *uuid)
+static void compare(struct power_sync *sync, const struct guest_list *guests)
 {
-    for (size_t i = 0; i < round->count; i++)
-        if (text_equal(round->guests[i]->uuid, uuid))
-            return round->guests[i]->state;
-    return VIRT_STATE_NONE;
-}
+    struct json_object *list = sync->instances;
 
-static void compare(struct round *round)
-{
-    struct json_object *list = round->sync->instances;
-
-    if (json_object_array_length(list) != round->count)
+    if (json_object_array_length(list) != guests->count)
         log_info("Nova has %zu instance(s) here, the hypervisor %zu domain(s)",
-                 json_object_array_length(list), round->count);
+                 json_object_array_length(list), guests->count);
     for (size_t i = 0; i < json_object_array_length(list); i++) {
         _cleanup_(instance_freep) struct instance *instance = NULL;
         if (instance_from_json(json_object_array_get_idx(list, i), &instance, NULL) < 0 ||
             instance_task_state(instance))
             continue;
-        enum virt_state state = state_of(round, instance_uuid(instance));
+        enum virt_state state = guest_list_state(guests, instance_uuid(instance));
         if (instance_power_state(instance) != virt_state_nova(state) ||
             judge(instance_vm_state(instance), state) != VERDICT_GOOD)
-            begin_look(round->sync, instance_uuid(instance));
+            begin_look(sync, instance_uuid(instance));
     }
 }
 
-static void guests_run(void *aux)
+static void guests_listed(void *aux, const struct guest_list *guests, const struct err *failure)
 {
-    struct round *round = aux;
+    struct power_sync *sync = aux;
 
-    round->result = virt_guest_list(round->virt, &round->guests, &round->count, &round->e);
-}
-
-static void guests_done(void *aux, enum work_end end)
-{
-    struct round *round = aux;
-    struct power_sync *sync = round->sync;
-
-    if (end != WORK_DONE || sync->agent->closing)
-        return;
-    if (round->result < 0)
-        log_err(LOG_LEVEL_INFO, &round->e, "power states are not compared now");
+    if (failure)
+        log_err(LOG_LEVEL_INFO, failure, "power states are not compared now");
     else
-        compare(round);
+        compare(sync, guests);
     arm_round(sync);
-}
-
-static void guests_release(void *aux)
-{
-    struct round *round = aux;
-
-    if (round->guests)
-        virt_guest_list_free(round->guests, round->count);
-    free(round);
 }
 
 static void instances_listed(void *aux, struct json_object *result, const struct err *failure)
 {
     struct power_sync *sync = aux;
-    struct round *round;
 
     if (sync->agent->closing)
         return;
@@ -322,15 +286,7 @@ static void instances_listed(void *aux, struct json_object *result, const struct
     }
     json_object_put(sync->instances);
     sync->instances = json_object_get(result);
-    round = NEW(struct round);
-    round->sync = sync;
-    round->virt = sync->agent->virt;
-    struct work work = {.name = "list guests for power sync",
-                        .run = guests_run,
-                        .done = guests_done,
-                        .release = guests_release,
-                        .aux = round};
-    workers_submit(sync->agent->workers, &work);
+    guest_list_read(sync->agent, "list guests for power sync", guests_listed, NULL, sync);
 }
 
 static void begin_round(void *aux)
