@@ -268,7 +268,12 @@ static void step_active(struct operation *op)
     json_object_object_foreach (defaults, name, value) {
         json_add(metadata, name, json_object_get(value));
     }
-    if (json_object_object_length(defaults) > 0)
+    bool changed = json_object_object_length(defaults) > 0;
+    if (json_has(metadata, "network_allocated")) { /* of a nova-compute that tried before us */
+        json_object_object_del(metadata, "network_allocated");
+        changed = true;
+    }
+    if (changed)
         instance_set_system_metadata(op->instance, STEAL(metadata));
     json_object_put(metadata);
     /* forced ones stay with the instance, for a hard reboot looks at the record alone */
@@ -294,16 +299,21 @@ static bool is_deleted(const struct err *failure)
            text_equal(err_wire_class(failure), "UnexpectedDeletingTaskStateError");
 }
 
+/* Of the image or the flavor, not of this host: a disk fault with a system error is the host's. */
+static bool is_of_request(const struct err *failure)
+{
+    return failure->code == ERR_INVALID || (failure->code == ERR_DISK && failure->sys == 0);
+}
+
 static bool may_retry(const struct operation *op)
 {
     const struct build *build = build_of(op);
-    enum err_code code = op->failure.code;
     struct json_object *retry =
         json_get(rpc_request_arg(op->request, "filter_properties"), "retry");
 
     if (!json_object_is_type(retry, json_type_object))
         return false;
-    return !build->is_final && !build->make.waits && code != ERR_INVALID && code != ERR_DISK;
+    return !build->is_final && !build->make.waits && !is_of_request(&op->failure);
 }
 
 /* The instance belongs to no host again. */
@@ -312,6 +322,8 @@ static void leave_host(struct operation *op)
     object_clear_changes(op->instance->object);
     instance_set_host(op->instance, NULL);
     instance_set_node(op->instance, NULL);
+    if (object_int(op->instance->object, "compute_id", 0) > 0)
+        object_set_string(op->instance->object, "compute_id", NULL);
 }
 
 static struct json_object *argument(const struct operation *op, const char *name)
@@ -330,6 +342,15 @@ static struct json_object *filter_properties(const struct operation *op)
     json_add(retry, "exc", trace);
     json_add_string(retry, "exc_reason", op->failure.text);
     return properties;
+}
+
+/* As in Nova the event of an attempt that is followed by another has no error: the action would keep it. */
+static void rescheduled(void *aux, const struct err *failure)
+{
+    struct operation *op = aux;
+
+    op->passed_on = failure == NULL;
+    operation_cloud_done(op, failure);
 }
 
 static void reschedule(void *aux, const struct err *failure)
@@ -352,8 +373,7 @@ static void reschedule(void *aux, const struct err *failure)
     json_add(args, "security_groups", argument(op, "security_groups"));
     json_add(args, "request_spec", argument(op, "request_spec"));
     json_add(args, "host_lists", hosts);
-    log_info("the build goes back to the conductor, for another host");
-    cloud_reschedule(op->agent->cloud, op->context, args, operation_cloud_done, op);
+    cloud_reschedule(op->agent->cloud, op->context, args, rescheduled, op);
 }
 
 static void free_allocation(struct operation *op, cloud_done_fn then)

@@ -170,7 +170,10 @@ static void answer(struct operation *op)
 {
     struct rpc_request *request = STEAL(op->request);
 
-    if (!err_is_set(&op->failure))
+    if (op->passed_on)
+        log_err(LOG_LEVEL_WARNING, &op->failure, "%s failed here and goes on elsewhere",
+                op->kind->name);
+    else if (!err_is_set(&op->failure))
         log_info("%s: done", op->kind->name);
     else if (op->failure.code == ERR_CANCELLED)
         log_info("%s was interrupted", op->kind->name);
@@ -194,7 +197,7 @@ static void end_operation(struct operation *op)
     op->phase = PHASE_ENDED;
     if (op->kind->event)
         cloud_event_finish(agent->cloud, op->context, op->uuid, op->kind->event,
-                           err_is_set(&op->failure) ? &op->failure : NULL);
+                           err_is_set(&op->failure) && !op->passed_on ? &op->failure : NULL);
     answer(op);
     unlink_operation(op);
     struct operation *next = first_of(agent, op->uuid);

@@ -59,6 +59,7 @@ struct operation {
     struct json_object *result; /* of a call; set by a step */
     struct err failure;         /* first failure; code ERR_NONE = none */
     bool cancelled;             /* somebody interrupts: give up soon */
+    bool passed_on;             /* what failed here goes on elsewhere: the event ends well */
     void *data;                 /* the kind's own */
     int64_t started_us;
     /* operation.c's own */

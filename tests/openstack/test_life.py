@@ -167,6 +167,75 @@ def test_a_server_that_cannot_be_built_says_why_and_leaves_nothing(fleet):
         cloud.delete('image', f'/images/{empty}', ok=(404,))
 
 
+@pytest.fixture
+def read_only_disk(fleet):
+    """hosta's instances_path has become read-only, as a file system with an error does. Its agent is a fresh one, so that the
+    scheduler holds no failed build against it."""
+    host = fleet.bed.hosts['hosta']
+    fleet.agent('hosta', again=True)
+    host.run(['mount', '--bind', INSTANCES, INSTANCES])
+    try:
+        host.run(['mount', '-o', 'remount,bind,ro', INSTANCES])
+        yield host
+    finally:
+        host.run(['umount', '-l', INSTANCES])
+        fleet.agent('hosta', again=True)
+
+
+def hypervisors(cloud):
+    """{host name: hypervisor} with the figures that later API versions leave to Placement."""
+    found = cloud.get('compute', '/os-hypervisors/detail', headers={'OpenStack-API-Version': 'compute 2.87'})['hypervisors']
+    return {h['hypervisor_hostname']: h for h in found}
+
+
+def test_a_build_that_fails_on_one_host_ends_active_on_the_other(fleet, read_only_disk):
+    """The scheduler takes hosta first, since hostb has a server already."""
+    cloud = fleet.cloud
+    Server(fleet.bed, 'filler', 'hostb')
+    wait_until(30, 'figures of hostb with its server', lambda: hypervisors(cloud)['hostb']['running_vms'] == 1, 0.2)
+    server = Server(fleet.bed, 'wanderer')
+    assert server.api_host == 'hostb' and server.where() == ['hostb'] and server.verify()['ok']
+    actions = f'/servers/{server.uuid}/os-instance-actions'
+    create = [a for a in cloud.get('compute', actions)['instanceActions'] if a['action'] == 'create'][0]
+    assert create['message'] is None and not server.show().get('fault')
+    events = cloud.get('compute', f'{actions}/{create["request_id"]}')['instanceAction']['events']
+    assert sorted(e['host'] for e in events if e['event'] == 'compute__do_build_and_run_instance') == ['hosta', 'hostb']
+    assert cloud.bindings(server.port) == {'hostb': 'ACTIVE'}
+    assert [host for consumer, host in cloud.allocations() if consumer == server.uuid] == ['hostb']
+    assert not host_things(fleet.bed, 'hosta')
+
+
+@pytest.mark.long
+def test_a_host_that_nova_does_not_know_is_mapped_by_discover_hosts_alone(fleet):
+    """hosta is taken out of Nova with all its records, loses its identity, and comes as a new host."""
+    bed, cloud, host = fleet.bed, fleet.cloud, fleet.bed.hosts['hosta']
+    bed.compute_stop('hosta')
+    former, provider = cloud.services()['hosta']['id'], cloud.providers()['hosta']
+    cloud.delete('compute', f'/os-services/{former}')
+    host.run(['rm', '-f', '/var/lib/nova/compute_id'])
+    try:
+        assert 'hosta' not in cloud.services() and 'hosta' not in cloud.providers()
+        fleet.agent('hosta', again=True)
+        wait_until(30, 'resource provider of the new host', lambda: 'hosta' in cloud.providers(), 0.2)
+        assert cloud.services()['hosta']['id'] != former and cloud.providers()['hosta'] != provider
+        assert 'hosta' not in hypervisors(cloud)  # it belongs to no cell yet
+    finally:
+        bed.control.run(['nova-manage', 'cell_v2', 'discover_hosts'], timeout=60)
+    shown = wait_until(30, 'hypervisor of the new host', lambda: hypervisors(cloud).get('hosta'), 0.2)
+    uuid = cloud.providers()['hosta']
+    held = cloud.get('placement', f'/resource_providers/{uuid}/inventories')['inventories']
+    assert (shown['id'], shown['state'], shown['status'], shown['hypervisor_type']) == (uuid, 'up', 'enabled', 'QEMU')
+    assert (shown['host_ip'], shown['service']['host']) == (host.address, 'hosta')
+    assert (shown['vcpus'], shown['memory_mb'], shown['local_gb']) == tuple(held[c]['total'] for c in ('VCPU', 'MEMORY_MB', 'DISK_GB'))
+    assert min(shown['vcpus'], shown['memory_mb'], shown['local_gb']) > 0 and held['MEMORY_MB']['reserved'] == 512
+    assert (shown['vcpus_used'], shown['memory_mb_used'], shown['running_vms']) == (0, 512, 0)
+    if fleet.kind == 'computed':  # Zed's nova-compute has no such file
+        assert host.run(['cat', '/var/lib/nova/compute_id']).stdout.strip() == uuid
+    server = Server(bed, 'first', 'hosta')
+    assert server.where() == ['hosta'] and server.verify()['ok']
+    assert cloud.allocations() == {(server.uuid, 'hosta'): {'VCPU': 1, 'MEMORY_MB': 256, 'DISK_GB': 1}}
+
+
 def test_a_disabled_host_gets_no_servers(fleet):
     fleet.cloud.set_service('hosta', status='disabled', disabled_reason='test')
     try:

@@ -487,7 +487,8 @@ static void fake_image_download(struct cloud *cloud, struct json_object *context
     (void)context;
     UNIT_EQ(write(fd, data, sizeof(data)), (ssize_t)sizeof(data));
     UNIT_EQ(ftruncate(fd, 65536), 0);
-    json_add_string(record, "disk_format", "raw");
+    const char *format = world_of(cloud)->image_format;
+    json_add_string(record, "disk_format", format ? format : "raw");
     tell_result(cloud, "image_download", text_format("image %s downloaded", image_id), record, done,
                 aux);
 }

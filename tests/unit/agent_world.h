@@ -27,6 +27,7 @@ struct world {
     size_t line_count;
     unsigned bindings_fail;           /* so many calls on port bindings fail */
     struct json_object *network_info; /* what the network service has; NULL until a test sets it */
+    const char *image_format;         /* what the image service says of its data; NULL = raw */
     struct json_object *backups;      /* what the image service has */
     struct json_object *rescheduled;  /* arguments of the last build_instances */
 };

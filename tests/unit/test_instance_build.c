@@ -3,6 +3,8 @@
 #include "tests/unit/agent_world.h"
 
 #include <dirent.h>
+#include <signal.h>
+#include <sys/resource.h>
 
 #include "agent/instance_build.h"
 #include "agent/operation.h"
@@ -206,6 +208,121 @@ UNIT_TEST(retry, "with retries the build goes back to the conductor with all its
     for (size_t i = 0; i < ARRAY_LEN(names); i++)
         UNIT_TRUE(json_has(w->rescheduled, names[i]));
     UNIT_EQ(json_object_array_length(json_get(w->rescheduled, "instances")), 1);
+    /* nor is the action in error, which goes on */
+    UNIT_EQ(world_count(w, "event compute__do_build_and_run_instance done"), 1);
+    UNIT_TRUE(world_logged(w, "build failed here and goes on elsewhere"));
+}
+
+UNIT_TEST(retry_lost, "a build that the conductor cannot be given back is in error in its event")
+{
+    UNIT_OK(fault_arm("operation.build.start=error", &unit_err));
+    UNIT_OK(fault_arm("world.reschedule=error", &unit_err));
+    build(true);
+    check_nothing_left();
+    UNIT_EQ(world_count(w, "event compute__do_build_and_run_instance failed: "), 1);
+}
+
+/* A request as full as a user can make it. */
+static struct json_object *full_args(void)
+{
+    static const char text[] =
+        "[{\"nova_object.name\": \"Selection\", \"nova_object.data\": {\"service_host\": "
+        "\"os-hostb\", \"allocation_request\": \"{}\", \"limits\": {\"memory_mb\": 4}}}]";
+    struct json_object *args = build_args(true), *files = json_object_new_array();
+    struct json_object *file = json_object_new_array(), *hosts = NULL;
+
+    UNIT_OK(json_parse(text, strlen(text), &hosts, &unit_err));
+    json_add(args, "host_list", hosts);
+    json_object_array_add(file, json_object_new_string("/etc/motd"));
+    json_object_array_add(file, json_object_new_string("aGVsbG8="));
+    json_object_array_add(files, file);
+    json_add(args, "injected_files", files);
+    json_add_int(world_data(args, "instance"), "compute_id", 7);
+    return args;
+}
+
+UNIT_TEST(request, "what goes back to the conductor is what came, and why it failed")
+{
+    static const char *const same[] = {"image",           "admin_password",     "injected_files",
+                                       "security_groups", "requested_networks", "request_spec"};
+    struct json_object *args = full_args();
+    _cleanup_(json_putp) struct json_object *before = json_copy(args);
+
+    UNIT_OK(fault_arm("operation.build.start=error", &unit_err));
+    world_ask(w, RPC_METHOD_build_and_run_instance, args);
+    for (int i = 0; i < 4; i++)
+        world_settle(w);
+    for (size_t i = 0; i < ARRAY_LEN(same); i++)
+        unit_check(json_same(json_get(w->rescheduled, same[i]), json_get(before, same[i])),
+                   __LINE__, __FILE__, "%s is another one", same[i]);
+    struct json_object *lists = json_get(w->rescheduled, "host_lists");
+    UNIT_EQ(json_object_array_length(lists), 1);
+    UNIT_TRUE(json_same(json_object_array_get_idx(lists, 0), json_get(before, "host_list")));
+    /* filter_properties: limits and hosts tried as they came, the reason beside them */
+    struct json_object *retry = json_get(json_get(w->rescheduled, "filter_properties"), "retry");
+    UNIT_EQ(json_object_array_length(json_get(retry, "exc")), 1);
+    UNIT_HAS(json_get_string(retry, "exc_reason", ""), "operation.build.start");
+    json_object_object_del(retry, "exc");
+    json_object_object_del(retry, "exc_reason");
+    UNIT_TRUE(json_same(json_get(w->rescheduled, "filter_properties"),
+                        json_get(before, "filter_properties")));
+    /* the instance belongs to nobody, and has nothing to be saved */
+    struct json_object *instance =
+        json_object_array_get_idx(json_get(w->rescheduled, "instances"), 0);
+    static const char *const nulls[] = {"host", "node", "compute_id"};
+    for (size_t i = 0; i < ARRAY_LEN(nulls); i++)
+        UNIT_TRUE(json_has(world_data(instance, NULL), nulls[i]) &&
+                  !json_get(world_data(instance, NULL), nulls[i]));
+    UNIT_STR(json_get_string(world_data(instance, NULL), "task_state", ""), "scheduling");
+    UNIT_STR(json_get_string(world_data(instance, NULL), "vm_state", ""), "building");
+    struct json_object *changes = json_get(instance, "nova_object.changes");
+    UNIT_EQ(changes ? json_object_array_length(changes) : 0, 0);
+}
+
+/* No file can grow beyond so much, as on a disk that is nearly full. */
+static void limit_files(rlim_t bytes)
+{
+    struct rlimit limit;
+
+    UNIT_EQ(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    limit.rlim_cur = bytes < limit.rlim_max ? bytes : limit.rlim_max;
+    UNIT_TRUE(signal(SIGXFSZ, SIG_IGN) != SIG_ERR);
+    UNIT_EQ(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+UNIT_TEST(full_disk, "a disk of this host that takes no more sends the build to another one")
+{
+    limit_files(1 << 20); /* the guest's disk has a GiB */
+    build(true);
+    limit_files(RLIM_INFINITY);
+    check_nothing_left();
+    UNIT_EQ(world_count(w, "reschedule: "), 1);
+    UNIT_EQ(world_count(w, "fault"), 0);
+}
+
+UNIT_TEST(bad_image, "an image that is none is not tried on another host")
+{
+    w->image_format = "qcow2"; /* its data are not */
+    build(true);
+    check_nothing_left();
+    UNIT_EQ(world_count(w, "reschedule"), 0);
+    UNIT_EQ(world_count(w, "fault "), 1);
+}
+
+UNIT_TEST(tried_elsewhere, "the mark of a nova-compute that tried the build before is taken away")
+{
+    struct json_object *args = build_args(true);
+
+    json_add_bool(json_object_array_get_idx(w->network_info, 0), "active", true);
+    json_add_string(json_get(world_data(args, "instance"), "system_metadata"), "network_allocated",
+                    "False");
+    world_ask(w, RPC_METHOD_build_and_run_instance, args);
+    for (int i = 0; i < 4; i++)
+        world_settle(w);
+    size_t last = w->line_count - 2;
+    UNIT_HAS(w->lines[last], "vm_state=\"active\"");
+    UNIT_HAS(w->lines[last], "system_metadata=");
+    UNIT_TRUE(strstr(w->lines[last], "network_allocated") == NULL);
 }
 
 /* A build whose request has that hint; list: as the request spec keeps it. */
