@@ -287,7 +287,7 @@ static void step_active(struct operation *op)
 
 static void step_changed(struct operation *op)
 {
-    node_changed(op->agent);
+    node_build_ended(op->agent, true);
     operation_next(op);
 }
 
@@ -407,6 +407,8 @@ static void failed(struct operation *op)
         free_allocation(op, operation_cloud_done);
         return;
     }
+    if (!text_equal(err_wire_class(&op->failure), "GroupAffinityViolation"))
+        node_build_ended(op->agent, false); /* what a policy forbids is not this host's fault */
     leave_host(op);
     if (may_retry(op)) {
         instance_set_task_state(op->instance, "scheduling");

@@ -108,6 +108,7 @@ static void write_figures(struct node *node)
     int64_t now_us = clock_monotonic_us();
 
     node->usage = node_usage_sum(node);
+    node_stats_count(node);
     node_usage_facts(node, &facts);
     struct json_object *figures = node_usage_figures(&facts);
     bool same = node->written && json_same(figures, node->written) &&
@@ -360,6 +361,7 @@ void node_close(struct agent *agent)
     json_object_put(node->instances);
     json_object_put(node->listed);
     json_object_put(node->written);
+    json_object_put(node->stats);
     free(node);
 }
 

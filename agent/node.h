@@ -47,6 +47,8 @@ void node_connection(struct agent *agent, bool up, const char *why);
 int node_claim(struct agent *agent, const struct instance *instance, struct err *e);
 /* The build ended, well or not: from here on the control plane's word counts. No claim is no error. */
 void node_unclaim(struct agent *agent, const char *instance_uuid);
+/* The scheduler prefers hosts where builds do not fail: a build ended well, or this host could not do it. */
+void node_build_ended(struct agent *agent, bool good);
 /* Instance.node: the provider's name; NULL before the hypervisor was read, and without a node. */
 const char *node_hostname(const struct agent *agent);
 /* Instance.compute_id and node of an instance that is ours from now on (changes of the view). */

@@ -39,7 +39,11 @@ struct node {
     struct json_object *instances;    /* of this host, uuid -> primitive, as last listed */
     struct node_usage usage;
     struct node_claim *claims;
-    struct json_object *listed;  /* the first such list, until the host is ready */
+    struct json_object *listed; /* the first such list, until the host is ready */
+    struct json_object
+        *stats;             /* of the instances, see node_stats_count(); NULL = not counted yet */
+    int workload;           /* instances that have a task */
+    unsigned failed_builds; /* since the last good one, or since the start */
     struct json_object *written; /* the figures that the control plane has; NULL = none yet */
     int64_t written_us;
     bool registered;    /* cloud_node_start() succeeded */
@@ -55,7 +59,12 @@ struct node {
     struct node_service *service;
 };
 
+/* agent/node_stats.c: counts what `instances` says into `stats` and `workload`. */
+void node_stats_count(struct node *node);
+
 /* agent/node_usage.c */
+/* Instances that keep their record but take nothing. */
+bool node_usage_is_none(const struct instance *instance);
 struct node_usage node_usage_of(const struct instance *instance);
 /* Of all that counts here: instances, claims that they do not cover, incoming migrations. */
 struct node_usage node_usage_sum(const struct node *node);

@@ -49,8 +49,8 @@ static void add_usage(struct node_usage *sum, const struct node_usage *usage)
     sum->disk_mb += usage->disk_mb;
 }
 
-/* Instances that keep their record but take nothing (nova/compute/vm_states.py, allow_resource_removal). */
-static bool takes_nothing(const struct instance *instance)
+/* nova/compute/vm_states.py, allow_resource_removal() */
+bool node_usage_is_none(const struct instance *instance)
 {
     const char *state = instance_vm_state(instance);
 
@@ -81,7 +81,7 @@ static void add_listed(const struct node *node, struct node_usage *sum)
     json_object_object_foreach (node->instances, uuid, primitive) {
         _cleanup_(instance_freep) struct instance *instance = NULL;
         (void)uuid;
-        if (instance_from_json(primitive, &instance, NULL) < 0 || takes_nothing(instance))
+        if (instance_from_json(primitive, &instance, NULL) < 0 || node_usage_is_none(instance))
             continue;
         struct node_usage usage = node_usage_of(instance);
         add_usage(sum, &usage);
@@ -128,6 +128,8 @@ void node_usage_facts(const struct node *node, struct cloud_node_facts *facts)
             node->usage.memory_mb + conf_int(conf, CONF_DEFAULT_reserved_host_memory_mb),
         .local_gb_used = (node->usage.disk_mb + reserved_disk_mb) / MIB_OF_GIB,
         .running_vms = (int)node->usage.instances,
+        .current_workload = node->workload,
+        .stats = node->stats,
         .cpu_info = r->cpu_info,
         .supported_instances = r->supported_instances,
         .traits = (const char *const *)r->traits,
@@ -154,6 +156,8 @@ struct json_object *node_usage_figures(const struct cloud_node_facts *facts)
     json_add_int(o, "memory_mb_used", facts->memory_mb_used);
     json_add_int(o, "local_gb_used", facts->local_gb_used);
     json_add_int(o, "running_vms", facts->running_vms);
+    json_add_int(o, "current_workload", facts->current_workload);
+    json_add(o, "stats", json_copy(facts->stats));
     json_add(o, "cpu_info", json_copy(facts->cpu_info));
     json_add(o, "supported_instances", json_copy(facts->supported_instances));
     for (const char *const *trait = facts->traits; trait && *trait; trait++)

@@ -24,6 +24,8 @@ struct cloud_node_facts {
     int64_t memory_mb_used; /* with reserved_host_memory_mb, as Nova counts */
     int64_t local_gb_used;
     int running_vms;
+    int current_workload;      /* instances that have a task */
+    struct json_object *stats; /* {name of nova/compute/stats.py: count}; borrowed, NULL = none */
     struct json_object *cpu_info;            /* object, contract 2.3; borrowed */
     struct json_object *supported_instances; /* [[arch, hypervisor type, vm mode], ...]; borrowed */
     const char *const *traits;               /* what works here, NULL-terminated */

@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <json-c/linkhash.h>
 
 #include "lib/json.h"
 
@@ -98,21 +99,40 @@ static void fill_pools(struct object *compute)
     object_free(pools);
 }
 
+static void add_count(struct json_object *stats, const char *name, int64_t count)
+{
+    char text[24];
+
+    snprintf(text, sizeof(text), "%lld", (long long)count);
+    json_add_string(stats, name, text);
+}
+
+/* Counts are texts there. */
+static struct json_object *make_stats(const struct cloud_node_facts *facts)
+{
+    struct json_object *stats = json_object_new_object();
+
+    add_count(stats, "failed_builds", 0);
+    if (facts->stats) {
+        json_object_object_foreach (facts->stats, name, value) {
+            add_count(stats, name, json_object_get_int64(value));
+        }
+    }
+    add_count(stats, "num_instances", facts->running_vms);
+    return stats;
+}
+
 /*
- * What others keep in there stays. `uptime` (read by Nova's API since 2026.2) changes at each look, so it
- * goes along when something else is saved, and is no reason to save.
+ * Anew each time, as nova-compute does it: what an earlier agent counted must not stay. `uptime` (read by Nova's
+ * API since 2026.2) changes at each look, so it goes along when something else is saved, and is no reason to save.
  */
 static void fill_stats(struct object *compute, const struct cloud_node_facts *facts)
 {
-    struct json_object *is = object_json(compute, "stats");
-    struct json_object *stats =
-        json_object_is_type(is, json_type_object) ? json_copy(is) : json_object_new_object();
-    char count[24];
+    struct json_object *is = object_json(compute, "stats"), *stats = make_stats(facts);
+    const char *uptime = json_get_string(is, "uptime", NULL);
 
-    snprintf(count, sizeof(count), "%d", facts->running_vms);
-    if (!json_has(stats, "failed_builds"))
-        json_add_string(stats, "failed_builds", "0");
-    json_add_string(stats, "num_instances", count);
+    if (uptime)
+        json_add_string(stats, "uptime", uptime);
     bool differs = !is || !json_same(is, stats) || object_changed(compute, NULL);
     if (facts->uptime)
         json_add_string(stats, "uptime", facts->uptime);
@@ -148,7 +168,7 @@ static void fill_figures(struct object *compute, const struct cloud_node_facts *
     fill_int(compute, "free_disk_gb", facts->free_disk_gb);
     fill_int(compute, "disk_available_least", facts->disk_available_least_gb);
     fill_int(compute, "running_vms", facts->running_vms);
-    fill_int(compute, "current_workload", 0);
+    fill_int(compute, "current_workload", facts->current_workload);
     fill_string(compute, "metrics", "[]");
 }
 

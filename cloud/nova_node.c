@@ -71,6 +71,7 @@ static void facts_clear(struct cloud_node_facts *facts)
     free((char *)facts->uptime);
     json_object_put(facts->cpu_info);
     json_object_put(facts->supported_instances);
+    json_object_put(facts->stats);
     if (facts->traits)
         text_vector_free((char **)facts->traits);
     *facts = (struct cloud_node_facts){0};
@@ -86,6 +87,7 @@ static void facts_copy(struct cloud_node_facts *to, const struct cloud_node_fact
     copy.uptime = text_dup(from->uptime);
     copy.cpu_info = json_copy(from->cpu_info);
     copy.supported_instances = json_copy(from->supported_instances);
+    copy.stats = json_copy(from->stats);
     copy.traits = copy_texts(from->traits);
     facts_clear(to);
     *to = copy;

@@ -485,6 +485,10 @@ OPT(api, config_drive_skip_versions, STRING,
 
 GROUP(compute, "Behaviour of the compute service.")
 
+OPT(compute, consecutive_build_service_disable_threshold, INT, "10", .min = 0, .max = CONF_NO_MAX, .flags = CONF_RELOAD,
+    .help = "How many builds may fail in a row before Nova minds; 0 switches the count off.",
+    .more = "Any other value is the same: the scheduler is told how many failed since one succeeded, and prefers other hosts.",
+    .nova = "same", .since = "0.2")
 OPT(compute, cpu_shared_set, STRING, NULL,
     .help = "Host CPUs for guests without CPUs of their own: 0-3,8-11,^9; unset means all.",
     .more = "Their number is what the scheduler can give away.",

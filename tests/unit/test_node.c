@@ -202,6 +202,63 @@ UNIT_TEST(registers,
     UNIT_EQ(facts.free_disk_gb, facts.local_gb - facts.local_gb_used);
 }
 
+/* ---- what the scheduler weighs ---- */
+
+static struct json_object *set_states(const char *vm_state, const char *task_state)
+{
+    struct json_object *data =
+        json_get(json_object_array_get_idx(instances, 0), "nova_object.data");
+
+    json_add_string(data, "vm_state", vm_state);
+    json_add_string(data, "task_state", task_state);
+    json_add_string(data, "project_id", "p");
+    json_add_string(data, "os_type", NULL);
+    return data;
+}
+
+static int64_t stat_of(const char *name)
+{
+    return json_get_int(facts.stats, name, -1);
+}
+
+UNIT_TEST(stats, "instances are counted by state, task, kind and project, as nova-compute does it")
+{
+    one_instance();
+    (void)set_states("building", NULL);
+    begin();
+    UNIT_EQ(stat_of("num_vm_building"), 1);
+    UNIT_EQ(stat_of("num_task_None"), 1);
+    UNIT_EQ(stat_of("num_os_type_None"), 1);
+    UNIT_EQ(stat_of("num_proj_p"), 1);
+    UNIT_EQ(stat_of("io_workload"), 1);
+    UNIT_EQ(facts.current_workload, 0);
+    (void)set_states("active", "image_snapshot");
+    node_changed(&w->agent);
+    world_pass(w, USEC_PER_SEC, USEC_PER_SEC / 4);
+    UNIT_EQ(stat_of("num_vm_building"), -1);
+    UNIT_EQ(stat_of("num_vm_active"), 1);
+    UNIT_EQ(stat_of("io_workload"), 1);
+    UNIT_EQ(facts.current_workload, 1);
+    (void)set_states("shelved_offloaded", NULL);
+    node_changed(&w->agent);
+    world_pass(w, USEC_PER_SEC, USEC_PER_SEC / 4);
+    UNIT_EQ(json_object_object_length(facts.stats), 2);
+    UNIT_EQ(stat_of("io_workload"), 0);
+}
+
+UNIT_TEST(failed_builds, "failed builds are counted until one succeeds")
+{
+    begin();
+    UNIT_EQ(stat_of("failed_builds"), 0);
+    node_build_ended(&w->agent, false);
+    node_build_ended(&w->agent, false);
+    world_pass(w, USEC_PER_SEC, USEC_PER_SEC / 4);
+    UNIT_EQ(stat_of("failed_builds"), 2);
+    node_build_ended(&w->agent, true);
+    world_pass(w, USEC_PER_SEC, USEC_PER_SEC / 4);
+    UNIT_EQ(stat_of("failed_builds"), 0);
+}
+
 UNIT_TEST(requests_wait, "requests are held until the host is registered")
 {
     list_fails = ERR_UNREACHABLE;

@@ -321,6 +321,33 @@ UNIT_TEST(updates, "figures that did not change are not written, one that did go
     UNIT_EQ(last.calls, 2);
 }
 
+UNIT_TEST(stats, "statistics are written anew: what an earlier agent left there goes")
+{
+    struct cloud_node_facts facts = facts_of_host();
+    _cleanup_(json_putp) struct json_object *counts = json_object_new_object();
+    start_again();
+    json_add_int(counts, "failed_builds", 3);
+    json_add_int(counts, "io_workload", 1);
+    facts.stats = counts;
+    facts.running_vms = 2;
+    facts.current_workload = 1;
+    cloud_node_update(w->cloud, &facts, take, NULL);
+    answer_refresh();
+    struct fake_call *save = nova_world_call(w, "ComputeNode.save");
+    UNIT_TRUE(nova_world_changed(save, "running_vms current_workload stats"));
+    _cleanup_(str_freep) char *text = json_text(json_get(nova_world_data(save), "stats"));
+    UNIT_STR(text, "{\"failed_builds\":\"3\",\"io_workload\":\"1\",\"num_instances\":\"2\"}");
+    nova_world_acted(w, "ComputeNode.save", NULL, NULL);
+    json_object_object_del(counts, "io_workload");
+    cloud_node_update(w->cloud, &facts, take, NULL);
+    answer_refresh();
+    save = nova_world_call(w, "ComputeNode.save");
+    UNIT_TRUE(nova_world_changed(save, "stats"));
+    _cleanup_(str_freep) char *next = json_text(json_get(nova_world_data(save), "stats"));
+    UNIT_STR(next, "{\"failed_builds\":\"3\",\"num_instances\":\"2\"}");
+    nova_world_acted(w, "ComputeNode.save", NULL, NULL);
+}
+
 UNIT_TEST(coalesced, "updates that come while one runs make one more, with the newest figures")
 {
     struct cloud_node_facts facts = facts_of_host();
