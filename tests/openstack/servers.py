@@ -17,8 +17,8 @@ OCTETS = range(10, 76)  # of data0: below are addresses by hand, above is Neutro
 class Server(Guest):
     """A server that was booted through the API, with the lab's guest in it: command, rate, verify, probe of guests.Guest."""
 
-    def __init__(self, bed, name, host=None, flavor='tiny', wait=True, **more):
-        """host: where to boot it (None: the scheduler decides); more: further keys of the request."""
+    def __init__(self, bed, name, host=None, flavor='tiny', wait=True, hints=None, **more):
+        """host: where to boot it (None: the scheduler decides); hints: for the scheduler; more: further keys of the request."""
         self.lab = self.bed = bed
         self.cloud = bed.cloud
         octet = free_octet(bed)
@@ -32,7 +32,7 @@ class Server(Guest):
                 'flavorRef': self.cloud.by_name('compute', 'flavors', flavor), **more}
         if host:
             body['host'] = host
-        self.uuid = self.cloud.post('compute', '/servers', {'server': body})['server']['id']
+        self.uuid = self.cloud.post('compute', '/servers', {'server': body, **({'os:scheduler_hints': hints} if hints else {})})['server']['id']
         self.dir = f'{INSTANCES}/{self.uuid}'
         if wait:
             self.cloud.wait_server(self.uuid, 'ACTIVE')

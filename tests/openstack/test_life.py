@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from api import ApiError
+from api import ENDED, ApiError
 from lab import NETWORKS
 from namespaces import LabError, wait_until
 from servers import INSTANCES, Server, host_things
@@ -203,6 +203,33 @@ def test_a_build_that_fails_on_one_host_ends_active_on_the_other(fleet, read_onl
     assert cloud.bindings(server.port) == {'hostb': 'ACTIVE'}
     assert [host for consumer, host in cloud.allocations() if consumer == server.uuid] == ['hostb']
     assert not host_things(fleet.bed, 'hosta')
+
+
+@pytest.fixture
+def apart(fleet):
+    """Scheduler hints that put servers into one group with anti-affinity."""
+    group = fleet.cloud.post('compute', '/os-server-groups', {'server_group': {'name': 'apart', 'policy': 'anti-affinity'}})['server_group']['id']
+    yield {'group': group}
+    fleet.cloud.delete('compute', f'/os-server-groups/{group}')
+
+
+def test_a_host_refuses_what_the_scheduler_let_pass_against_a_server_group(fleet, apart):
+    """A host named with the zone passes all filters, and so does a forced live migration: only the host looks again."""
+    cloud = fleet.cloud
+    one = Server(fleet.bed, 'one', 'hosta', hints=apart)
+    second = Server(fleet.bed, 'second', wait=False, hints=apart, availability_zone='nova:hosta')
+    assert 'Anti-affinity' in second.wait('ERROR')['fault']['message']
+    assert list(cloud.allocations()) == [(one.uuid, 'hosta')] and one.where() == ['hosta']
+    second.delete()
+    other = Server(fleet.bed, 'other', 'hostb', hints=apart)
+    before = {m['id'] for m in cloud.migrations(one.uuid)}
+    cloud.post('compute', f'/servers/{one.uuid}/action', {'os-migrateLive': {'host': 'hostb', 'block_migration': 'auto', 'force': True}},
+               headers={'OpenStack-API-Version': 'compute 2.67'})
+    record = wait_until(60, 'end of the forced migration', lambda: next(
+        (m for m in cloud.migrations(one.uuid) if m['id'] not in before and m['status'] in ENDED), None), 0.2)
+    assert record['status'] == 'error'
+    assert one.wait('ACTIVE')['OS-EXT-SRV-ATTR:host'] == 'hosta' and one.status() and one.where() == ['hosta']
+    assert other.api_host == 'hostb' and sorted(cloud.allocations()) == sorted([(one.uuid, 'hosta'), (other.uuid, 'hostb')])
 
 
 @pytest.mark.long
