@@ -100,6 +100,7 @@ struct migration {
     /* destination */
     bool announcing; /* the ports' migrating_to is being written; the answer waits for it */
     bool journaling; /* and for the record */
+    bool wiring;     /* and for the networks' owner */
     bool task_ended; /* Nova is told, or being told, that the instance has no task any more */
     bool told_back;  /* the source said so: an action event is open */
 

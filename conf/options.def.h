@@ -740,6 +740,11 @@ OPT(net, bridge_without_uplink, ENUM, "auto", .words = "auto|yes|no", .flags = C
     .help = "Whether a missing bridge whose interface is not known is made without one, for Neutron's agent to finish.",
     .more = "auto means yes when Nova directs this host, as with nova-compute, and no in standalone.",
     .nova = "none", .since = "0.1")
+OPT(net, wiring_timeout, INT, "4000", .min = 0, .max = 60000, .unit = "ms", .flags = CONF_RELOAD,
+    .help = "How long a guest that comes here waits, before it is copied, for Neutron's Open vSwitch agent to wire its ports; 0 does not wait.",
+    .more = "That agent looks every two seconds. A guest that came before is cut off until then. Only where Nova directs this host, and not "
+            "with OVN, which follows the tap.",
+    .nova = "none", .since = "0.2")
 OPT(net, mtu, INT, "0", .min = 0, .max = 65535, .unit = "bytes",
     .help = "MTU of interfaces whose network does not give one; 0 leaves the kernel's.",
     .nova = "none", .since = "0.1")

@@ -180,6 +180,16 @@ static int fake_ready(const struct net_look *look, const struct net_port *port, 
     return 0;
 }
 
+static int fake_wired(const struct net_look *look, const struct net_port *port, bool *wired,
+                      struct err *e)
+{
+    LOCKED(look->net);
+    if (called(look->net, "wired", port->tap, e) < 0)
+        return -1;
+    *wired = !fact(look->net, port->tap)->unwired;
+    return 0;
+}
+
 static int fake_present(const struct net_look *look, const struct net_port *port, bool *present,
                         struct err *e)
 {
@@ -256,6 +266,7 @@ const struct net_ops net_fake_ops = {
     .name = "fake",
     .check = fake_check,
     .ready = fake_ready,
+    .wired = fake_wired,
     .present = fake_present,
     .plug = fake_plug,
     .unplug = fake_unplug,

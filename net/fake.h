@@ -16,7 +16,7 @@ bool net_fake_bridge_exists(struct net *net, const char *bridge);
 /* The next `times` calls of an operation (check, plug, ready, unplug, present, audit, arm) fail. */
 void net_fake_fail(struct net *net, const char *operation, unsigned times, enum err_code code,
                    const char *text);
-/* A tap that is not wired is not announced (default: wired). */
+/* A tap that is not wired is not announced, and waited for (default: wired). */
 void net_fake_set_unwired(struct net *net, const char *tap, bool unwired);
 /* Ports plugged now; rounds of announcements of a tap so far. */
 size_t net_fake_plugged(struct net *net);

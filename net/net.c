@@ -19,7 +19,7 @@
 
 LOG_MODULE(net);
 
-enum { READY_POLL_US = 10000, MTU_MIN = 68 };
+enum { READY_POLL_US = 10000, WIRED_POLL_US = 50000, MTU_MIN = 68 };
 
 static const struct net_ops *const all_ops[NET_KIND_COUNT] = {
     [NET_KIND_BRIDGE] = &net_bridge_ops,
@@ -417,6 +417,31 @@ int net_wait_ready(struct net *net, const struct net_port *port, int64_t timeout
                            (long long)(timeout_us / USEC_PER_MSEC), reason.text);
         (void)nanosleep(&pause, NULL);
     }
+}
+
+int net_wait_wired(struct net *net, const struct net_port *port, int64_t timeout_us, bool *wired,
+                   struct err *e)
+{
+    assert(net && port && wired);
+    _cleanup_(conf_unrefp) struct conf *conf = net_conf(net);
+    const struct net_look look = {
+        .net = net, .conf = conf, .deadline_us = clock_monotonic_us() + timeout_us};
+    const struct timespec pause = {.tv_nsec = WIRED_POLL_US * 1000L};
+    const struct net_ops *ops = all_ops[port->kind];
+    bool is_wired = !ops->wired;
+
+    if (net_port_check(port, e) < 0)
+        return -1;
+    while (!is_wired) {
+        if (ops->wired(&look, port, &is_wired, e) < 0)
+            return -1;
+        if (clock_monotonic_us() >= look.deadline_us)
+            break;
+        if (!is_wired)
+            (void)nanosleep(&pause, NULL);
+    }
+    *wired = is_wired;
+    return 0;
 }
 
 int net_unplug(struct net *net, const struct net_port *port, struct err *e)

@@ -58,6 +58,13 @@ int net_plug(struct net *net, const struct net_port *port, struct undo *undo, st
 /* BLOCKS, at most timeout_us: bridge and uplink up and forwarding, MTU as wanted (and the tap wired, if
  * it exists by now). */
 int net_wait_ready(struct net *net, const struct net_port *port, int64_t timeout_us, struct err *e);
+/*
+ * BLOCKS, at most timeout_us: until those whose network it is (Neutron's Open vSwitch agent) have given the port
+ * its way out of this host, which they can before its tap exists. *wired is false when the time was over. What we
+ * wire ourselves is wired once it is ready.
+ */
+int net_wait_wired(struct net *net, const struct net_port *port, int64_t timeout_us, bool *wired,
+                   struct err *e);
 /* BLOCKS. Takes away the tap (if we or libvirt left it) and the OVS port; never a bridge that has other
  * ports. Idempotent. */
 int net_unplug(struct net *net, const struct net_port *port, struct err *e);

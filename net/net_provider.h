@@ -58,6 +58,9 @@ struct net_ops {
     /* Pure looks; see net.h. `ready` looks once: -1 tells what is not there yet. */
     int (*check)(const struct net_look *look, const struct net_port *port, struct err *e);
     int (*ready)(const struct net_look *look, const struct net_port *port, struct err *e);
+    /* Has its owner given the port its way? Looks once; NULL = what is ready has it. */
+    int (*wired)(const struct net_look *look, const struct net_port *port, bool *wired,
+                 struct err *e);
     int (*present)(const struct net_look *look, const struct net_port *port, bool *present,
                    struct err *e);
     /* Pushes its own undo steps, each before its effect. Idempotent, as is unplug. */

@@ -20,6 +20,8 @@
 LOG_MODULE(net);
 
 enum { UUID_SIZE = 37, ID_SIZE = 256, SETTLE_US = 5000000, SETTLE_POLL_US = 10000 };
+/* What Neutron's agent gives to ports that lead nowhere (neutron/plugins/ml2/drivers/openvswitch, DEAD_VLAN_TAG). */
+enum { DEAD_VLAN_TAG = 4095 };
 
 /* What the database says about a port. */
 struct ovs_view {
@@ -28,6 +30,8 @@ struct ovs_view {
     char iface_id[ID_SIZE];
     char error[ID_SIZE];       /* why ovs-vswitchd could not take the interface */
     int64_t ofport;            /* > 0: it is part of the datapath */
+    int64_t tag;               /* the VLAN within this host; 0 = none */
+    bool ovn;                  /* the bridge is OVN's */
     int64_t next_cfg, cur_cfg; /* changes that were asked for, and that ovs-vswitchd has taken up */
 };
 
@@ -166,11 +170,13 @@ static int look_at(struct ovsdb *db, const struct net_port *port, struct ovs_vie
                    struct err *e)
 {
     _cleanup_(json_putp) struct json_object *results = NULL;
-    struct json_object *operations = array_of(
-        select_rows("Bridge", port->bridge, "_uuid ports"), select_rows("Port", port->tap, "_uuid"),
-        select_rows("Interface", port->tap, "_uuid external_ids error ofport"));
+    struct json_object *operations =
+        array_of(select_rows("Bridge", port->bridge, "_uuid ports"),
+                 select_rows("Port", port->tap, "_uuid tag"),
+                 select_rows("Interface", port->tap, "_uuid external_ids error ofport"));
 
-    json_object_array_add(operations, select_rows("Open_vSwitch", NULL, "next_cfg cur_cfg"));
+    json_object_array_add(operations,
+                          select_rows("Open_vSwitch", NULL, "next_cfg cur_cfg external_ids"));
     if (ovsdb_transact(db, operations, &results, e) < 0)
         return -1;
     *view = (struct ovs_view){0};
@@ -180,8 +186,10 @@ static int look_at(struct ovsdb *db, const struct net_port *port, struct ovs_vie
     view->port_exists = length_of(ports) > 0;
     if (view->bridge_exists)
         copy_uuid(view->bridge_uuid, json_object_array_get_idx(bridges, 0));
-    if (view->port_exists)
+    if (view->port_exists) {
         copy_uuid(view->port_uuid, json_object_array_get_idx(ports, 0));
+        view->tag = json_get_int(json_object_array_get_idx(ports, 0), "tag", 0);
+    }
     if (view->bridge_exists && view->port_exists)
         view->in_bridge =
             set_has_uuid(json_object_array_get_idx(bridges, 0), "ports", view->port_uuid);
@@ -191,6 +199,7 @@ static int look_at(struct ovsdb *db, const struct net_port *port, struct ovs_vie
         struct json_object *root = json_object_array_get_idx(rows_of(results, 3), 0);
         view->next_cfg = json_get_int(root, "next_cfg", 0);
         view->cur_cfg = json_get_int(root, "cur_cfg", 0);
+        view->ovn = map_value(root, "external_ids", "ovn-remote") != NULL;
     }
     return 0;
 }
@@ -244,6 +253,22 @@ static int ovs_ready(const struct net_look *look, const struct net_port *port, s
     if (has_tap && view.port_exists && view.ofport <= 0)
         return err_set(e, ERR_NET_PLUG, "Open vSwitch has not taken tap %s into bridge %s%s%s",
                        port->tap, port->bridge, view.error[0] ? ": " : " yet", view.error);
+    return 0;
+}
+
+/*
+ * Neutron's agent sets the tag last, when the network's flows are there, and for a port that has migrating_to also
+ * while its binding here is inactive (neutron/agent/rpc.py, get_device_details). OVN waits for the tap: not waited for.
+ */
+static int ovs_wired(const struct net_look *look, const struct net_port *port, bool *wired,
+                     struct err *e)
+{
+    _cleanup_(ovsdb_freep) struct ovsdb *db = NULL;
+    struct ovs_view view;
+
+    if (open_database(look, &db, e) < 0 || look_at(db, port, &view, e) < 0)
+        return -1;
+    *wired = view.ovn || port->plugged_by_libvirt || (view.tag > 0 && view.tag < DEAD_VLAN_TAG);
     return 0;
 }
 
@@ -476,6 +501,7 @@ const struct net_ops net_ovs_ops = {
     .name = "ovs",
     .check = ovs_check,
     .ready = ovs_ready,
+    .wired = ovs_wired,
     .present = ovs_present,
     .plug = ovs_plug,
     .unplug = ovs_unplug,

@@ -5,7 +5,7 @@
  * real-time clock in microseconds when it began.
  *
  *     net_tool 'PORT AS JSON' [group.name=value]...
- *     check | plug | ready MS | unplug | present | audit [INSTANCE] | undo | arm | announce | disarm |
+ *     check | plug | ready MS | wired MS | unplug | present | audit [INSTANCE] | undo | arm | announce | disarm |
  *     block MS (keeps the loop from turning) | quit
  */
 #include <errno.h>
@@ -53,6 +53,17 @@ static int do_ready(struct tool *t, const char *argument, struct json_object **r
                     struct err *e)
 {
     return net_wait_ready(t->net, t->port, strtol(argument, NULL, 10) * USEC_PER_MSEC, e);
+}
+
+static int do_wired(struct tool *t, const char *argument, struct json_object **result,
+                    struct err *e)
+{
+    bool wired;
+
+    if (net_wait_wired(t->net, t->port, strtol(argument, NULL, 10) * USEC_PER_MSEC, &wired, e) < 0)
+        return -1;
+    *result = json_object_new_boolean(wired);
+    return 0;
 }
 
 static int do_unplug(struct tool *t, const char *argument _unused_,
@@ -122,10 +133,10 @@ static int do_block(struct tool *t _unused_, const char *argument,
 static const struct {
     const char *name;
     command_fn run;
-} commands[] = {{"check", do_check},   {"plug", do_plug},       {"ready", do_ready},
-                {"unplug", do_unplug}, {"present", do_present}, {"audit", do_audit},
-                {"undo", do_undo},     {"arm", do_arm},         {"announce", do_announce},
-                {"disarm", do_disarm}, {"block", do_block}};
+} commands[] = {{"check", do_check},       {"plug", do_plug},     {"ready", do_ready},
+                {"wired", do_wired},       {"unplug", do_unplug}, {"present", do_present},
+                {"audit", do_audit},       {"undo", do_undo},     {"arm", do_arm},
+                {"announce", do_announce}, {"disarm", do_disarm}, {"block", do_block}};
 
 static int run(struct tool *t, const char *name, const char *argument, struct json_object **result,
                struct err *e)

@@ -700,6 +700,22 @@ def test_ovs_a_guest_that_starts_again_is_heard(world, switches, between):
             good(t.ask(command))
 
 
+def test_ovs_a_port_is_wired_when_neutrons_agent_has_given_it_a_vlan(world, switches):
+    _, switch = switches
+    t = ovs_tool(world.b, switch)
+    assert good(t.ask('wired 20')) is False
+    good(t.ask('plug'))
+    assert good(t.ask('wired 20')) is False
+    switch.vsctl('set', 'Port', TAP, 'tag=4095')  # as the agent marks a port that leads nowhere
+    assert good(t.ask('wired 20')) is False
+    switch.vsctl('set', 'Port', TAP, 'tag=2')
+    assert good(t.ask('wired 20')) is True
+    switch.vsctl('clear', 'Port', TAP, 'tag')
+    assert good(t.ask('wired 20')) is False
+    switch.vsctl('set', 'Open_vSwitch', '.', 'external_ids:ovn-remote=tcp:198.51.100.10:6642')
+    assert good(t.ask('wired 20')) is True
+
+
 def test_ovs_ports_of_others_are_refused_and_left_alone(world, switches):
     _, switch = switches
     t = ovs_tool(world.b, switch)

@@ -30,6 +30,11 @@ static int bridge_ready(const struct net_look *look, const struct net_port *port
 {
     return net_fake_ops.ready(look, port, e);
 }
+static int bridge_wired(const struct net_look *look, const struct net_port *port, bool *wired,
+                        struct err *e)
+{
+    return net_fake_ops.wired(look, port, wired, e);
+}
 static int bridge_present(const struct net_look *look, const struct net_port *port, bool *present,
                           struct err *e)
 {
@@ -64,6 +69,7 @@ const struct net_ops net_bridge_ops = {
     .name = "bridge",
     .check = bridge_check,
     .ready = bridge_ready,
+    .wired = bridge_wired,
     .present = bridge_present,
     .plug = bridge_plug,
     .unplug = bridge_unplug,

@@ -3,6 +3,7 @@
 #include "tests/unit/agent_world.h"
 
 #include <json-c/linkhash.h>
+#include <string.h>
 
 #include "cloud/cloud_provider.h"
 #include "lib/clock.h"
@@ -168,6 +169,68 @@ UNIT_TEST(rollback_in_group_check, "a rollback while the server group is looked 
     world_settle(w);
     UNIT_EQ(a->end, FAKE_FAILED);
     nothing_left();
+}
+
+/* A world under Nova whose tap nobody has wired; its request for preparation. */
+static struct fake_asked *prepare_unwired(const char *timeout_ms)
+{
+    world_close(w);
+    w = world_open(&(struct world_options){
+        .host = "os-hostb",
+        .settings = {"agent.control_plane", "nova", "net.wiring_timeout", timeout_ms}});
+    net_fake_set_unwired(w->agent.net, WORLD_TAP, true);
+    return world_prepare_destination(w);
+}
+
+static bool wiring_was_asked(void)
+{
+    _cleanup_(str_freep) char *calls = net_fake_calls(w->agent.net);
+
+    return strstr(calls, "wired " WORLD_TAP) != NULL;
+}
+
+UNIT_TEST(wired_first, "the source is answered when Neutron's agent has wired the ports")
+{
+    struct fake_asked *a = prepare_unwired("60000");
+
+    UNIT_EQ(a->end, FAKE_OPEN);
+    UNIT_STR(state(), "DESTINATION_PREPARED");
+    net_fake_set_unwired(w->agent.net, WORLD_TAP, false);
+    WORLD_UNTIL(w, a->end == FAKE_REPLIED);
+    UNIT_EQ(world_count(w, "bindings announce"), 1);
+}
+
+UNIT_TEST(never_wired, "a network that stays away costs wiring_timeout and a warning, not the move")
+{
+    struct fake_asked *a = prepare_unwired("4000");
+
+    world_pass(w, 3 * USEC_PER_SEC, USEC_PER_SEC);
+    UNIT_EQ(a->end, FAKE_OPEN);
+    world_pass(w, USEC_PER_SEC, USEC_PER_SEC);
+    WORLD_UNTIL(w, a->end == FAKE_REPLIED);
+    UNIT_TRUE(world_logged(w, "has no way out of this host after 4000 ms"));
+    arrive(VIRT_STATE_RUNNING);
+    UNIT_STR(state(), "DESTINATION_HERE");
+}
+
+UNIT_TEST(rollback_while_unwired, "a rollback does not wait for the network")
+{
+    struct fake_asked *a = prepare_unwired("60000");
+
+    UNIT_EQ(roll_back(WORLD_MIGRATION)->end, FAKE_FREED);
+    UNIT_EQ(a->end, FAKE_FAILED);
+    net_fake_set_unwired(w->agent.net, WORLD_TAP, false);
+    nothing_left();
+}
+
+UNIT_TEST(wiring_is_neutrons, "nobody is waited for with wiring_timeout 0, nor in standalone")
+{
+    UNIT_EQ(prepare_unwired("0")->end, FAKE_REPLIED);
+    UNIT_TRUE(!wiring_was_asked());
+    close_world();
+    open_world();
+    UNIT_EQ(world_prepare_destination(w)->end, FAKE_REPLIED);
+    UNIT_TRUE(!wiring_was_asked());
 }
 
 UNIT_TEST(recorded_answer, "the answer has every field of the recorded one, of the same type")
