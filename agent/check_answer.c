@@ -25,8 +25,7 @@ void check_answer_error(struct err *e)
     for (size_t i = 0; i < ARRAY_LEN(next_host_classes); i++)
         if (text_equal(err_wire_class(e), next_host_classes[i]))
             return;
-    snprintf(e->wire_class, sizeof(e->wire_class), "%s", "MigrationPreCheckError");
-    snprintf(e->wire_module, sizeof(e->wire_module), "%s", ERR_MODULE_NOVA);
+    (void)err_set_class(e, "MigrationPreCheckError", ERR_MODULE_NOVA);
 }
 
 static int check_room(const struct check_storage *s, struct err *e)
@@ -52,9 +51,7 @@ int check_answer_storage(const struct check_storage *s, bool *block_migration, s
                 "instance %s has its disks on storage that both hosts share; "
                 "block migration is for local disks",
                 s->instance_uuid);
-        if (e)
-            snprintf(e->wire_class, sizeof(e->wire_class), "%s", "InvalidLocalStorage");
-        return -1;
+        return err_set_class(e, "InvalidLocalStorage", NULL);
     }
     if (block && check_room(s, e) < 0)
         return -1;
@@ -63,9 +60,7 @@ int check_answer_storage(const struct check_storage *s, bool *block_migration, s
                 "instance %s has local disks on %s; moving it without block migration needs "
                 "shared storage",
                 s->instance_uuid, s->host);
-        if (e)
-            snprintf(e->wire_class, sizeof(e->wire_class), "%s", "InvalidSharedStorage");
-        return -1;
+        return err_set_class(e, "InvalidSharedStorage", NULL);
     }
     *block_migration = block;
     return 0;

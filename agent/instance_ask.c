@@ -19,11 +19,7 @@ int instance_refuse(struct err *e, enum err_code code, const char *wire_class, c
     (void)vsnprintf(text, sizeof(text), format, args);
     va_end(args);
     err_set(e, code, "%s", text);
-    if (e) {
-        (void)snprintf(e->wire_class, sizeof(e->wire_class), "%s", wire_class);
-        (void)snprintf(e->wire_module, sizeof(e->wire_module), "%s", ERR_MODULE_NOVA);
-    }
-    return -1;
+    return err_set_class(e, wire_class, ERR_MODULE_NOVA);
 }
 
 static void free_ask(struct instance_ask *ask)

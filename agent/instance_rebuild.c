@@ -86,9 +86,7 @@ static int check_request(const struct operation *op, struct err *e)
     if (flag(op, "preserve_ephemeral")) {
         err_set(e, ERR_NOT_IMPLEMENTED, "ephemeral disks cannot be kept in a rebuild on host %s",
                 op->agent->host);
-        snprintf(e->wire_class, sizeof(e->wire_class), "PreserveEphemeralNotSupported");
-        snprintf(e->wire_module, sizeof(e->wire_module), "%s", ERR_MODULE_NOVA);
-        return -1;
+        return err_set_class(e, "PreserveEphemeralNotSupported", ERR_MODULE_NOVA);
     }
     return 0;
 }
@@ -219,9 +217,7 @@ static int run_look(struct agent *agent, void *data, struct err *e)
         err_set(e, ERR_INVALID,
                 "the files of instance %s are %son this host, but on_shared_storage is %s", uuid,
                 rebuild->on_disk ? "" : "not ", rebuild->shared ? "true" : "false");
-        snprintf(e->wire_class, sizeof(e->wire_class), "InvalidSharedStorage");
-        snprintf(e->wire_module, sizeof(e->wire_module), "%s", ERR_MODULE_NOVA);
-        return -1;
+        return err_set_class(e, "InvalidSharedStorage", ERR_MODULE_NOVA);
     }
     rebuild->make.keep_disks = rebuild->on_disk;
     return 0;

@@ -400,9 +400,7 @@ static int refuse_claim(struct err *e, const struct instance *instance, const ch
 {
     err_set(e, ERR_NO_SPACE, "Insufficient compute resources: instance %s %s",
             instance_uuid(instance), why);
-    if (e)
-        (void)snprintf(e->wire_class, sizeof(e->wire_class), "ComputeResourcesUnavailable");
-    return -1;
+    return err_set_class(e, "ComputeResourcesUnavailable", NULL);
 }
 
 int node_claim(struct agent *agent, const struct instance *instance, struct err *e)

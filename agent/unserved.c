@@ -28,10 +28,8 @@ static void set_refusal(const struct agent *agent, enum rpc_method_id method, st
     err_set(e, ERR_NOT_IMPLEMENTED, "%s is not implemented on host %s", rpc_method_name(method),
             agent->host);
     for (size_t i = 0; i < ARRAY_LEN(classes); i++)
-        if (classes[i].method == method) {
-            snprintf(e->wire_class, sizeof(e->wire_class), "%s", classes[i].wire_class);
-            snprintf(e->wire_module, sizeof(e->wire_module), "%s", ERR_MODULE_NOVA);
-        }
+        if (classes[i].method == method)
+            (void)err_set_class(e, classes[i].wire_class, ERR_MODULE_NOVA);
 }
 
 static struct migration_record *migration_of(const struct operation *op)

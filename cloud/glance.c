@@ -23,8 +23,7 @@ enum { PAGES_MAX = 100, RETRY_WAIT_S = 1 };
 static int refuse(struct err *e, const char *wire_class, const char *image_id, const char *why)
 {
     err_set(e, ERR_INVALID, "image %s %s", image_id, why);
-    (void)snprintf(e->wire_class, sizeof(e->wire_class), "%s", wire_class);
-    return -1;
+    return err_set_class(e, wire_class, NULL);
 }
 
 /* ---- one request about one image ---- */

@@ -123,9 +123,7 @@ int neutron_refuse(struct err *e, const char *wire_class, const char *format, ..
     (void)vsnprintf(text, sizeof(text), format, args);
     va_end(args);
     err_set(e, ERR_INVALID, "%s", text);
-    if (e)
-        (void)snprintf(e->wire_class, sizeof(e->wire_class), "%s", wire_class);
-    return -1;
+    return err_set_class(e, wire_class, NULL);
 }
 
 void neutron_query(struct text_buffer *url, char separator, const char *key,

@@ -73,8 +73,7 @@ static int most_members(const struct group_check *check, int64_t *most, struct e
 
 static int violated(const char *policy, struct err *e)
 {
-    snprintf(e->wire_class, sizeof(e->wire_class), "GroupAffinityViolation");
-    snprintf(e->wire_module, sizeof(e->wire_module), "%s", ERR_MODULE_NOVA);
+    (void)err_set_class(e, "GroupAffinityViolation", ERR_MODULE_NOVA);
     return err_prefix(e, "%s instance group policy was violated: ", policy);
 }
 

@@ -150,9 +150,7 @@ static int carried_error(struct json_object *error, struct err *e)
     const char *text = json_get_string(error, "text", "");
 
     (void)err_set(e, err_code_by_name(name), "%s", *text ? text : "the agent gave no reason");
-    if (e && strlen(class_name) < sizeof(e->wire_class))
-        (void)snprintf(e->wire_class, sizeof(e->wire_class), "%s", class_name);
-    return -1;
+    return strlen(class_name) < ERR_CLASS_SIZE ? err_set_class(e, class_name, NULL) : -1;
 }
 
 int control_reply_parse(struct json_object *message, int64_t id, struct json_object **result,

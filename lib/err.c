@@ -76,6 +76,16 @@ static const struct err_row *row(enum err_code code)
     return &err_rows[(unsigned)code < ERR_CODE_COUNT ? code : ERR_INTERNAL];
 }
 
+int err_set_class(struct err *e, const char *wire_class, const char *wire_module)
+{
+    if (!e)
+        return -1;
+    (void)snprintf(e->wire_class, sizeof(e->wire_class), "%s", wire_class);
+    if (wire_module)
+        (void)snprintf(e->wire_module, sizeof(e->wire_module), "%s", wire_module);
+    return -1;
+}
+
 const char *err_wire_class(const struct err *e)
 {
     return e->wire_class[0] ? e->wire_class : row(e->code)->wire_class;

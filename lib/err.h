@@ -113,10 +113,15 @@ int err_set_at(struct err *e, enum err_code code, int sys, const char *file, int
  */
 int err_prefix(struct err *e, const char *format, ...) _printf_(2, 3);
 
+/* Another class than the code's goes over the wire, of another module if one is given (NULL = as it is). NULL as
+ * error is left alone. Returns -1. */
+int err_set_class(struct err *e, const char *wire_class, const char *wire_module);
+
 /* clang's analyzer sees one file at a time; without this it follows paths on which these return 0. */
 #if defined(__clang_analyzer__) && !defined(ERR_IMPLEMENTATION)
-#define err_set_at(...) ((void)err_set_at(__VA_ARGS__), -1)
-#define err_prefix(...) ((void)err_prefix(__VA_ARGS__), -1)
+#define err_set_at(...)    ((void)err_set_at(__VA_ARGS__), -1)
+#define err_prefix(...)    ((void)err_prefix(__VA_ARGS__), -1)
+#define err_set_class(...) ((void)err_set_class(__VA_ARGS__), -1)
 #endif
 
 /* True if an error is set. */

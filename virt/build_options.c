@@ -87,13 +87,6 @@ bool build_is_true(const char *text)
     return false;
 }
 
-int build_set_class(struct err *e, const char *wire_class)
-{
-    if (e)
-        (void)snprintf(e->wire_class, sizeof(e->wire_class), "%s", wire_class);
-    return -1;
-}
-
 int build_both_bool(const struct build_source *s, const char *name, int *out, struct err *e)
 {
     _cleanup_(str_freep) char *spec_key = text_format("hw:%s", name);

@@ -30,8 +30,7 @@ int build_both_bool(const struct build_source *s, const char *name, int *out, st
 
 /* ERR_INVALID with one of Nova's own exceptions as the wire class. */
 #define build_refuse(e, wire_class, ...)                                                           \
-    ((void)err_set(e, ERR_INVALID, __VA_ARGS__), build_set_class(e, wire_class))
-int build_set_class(struct err *e, const char *wire_class); /* -1 */
+    ((void)err_set(e, ERR_INVALID, __VA_ARGS__), err_set_class(e, wire_class, NULL))
 
 int build_cpu_topology(const struct build_source *s, struct err *e);
 int build_cpu_model(const struct build_source *s, bool emulated, struct err *e);

@@ -44,16 +44,9 @@ static const char *const formats[][2] = {
     {"ami", "raw"}, {"aki", "raw"},     {"ari", "raw"},
 };
 
-int image_error_class(struct err *e, const char *wire_class)
-{
-    if (e)
-        (void)snprintf(e->wire_class, sizeof(e->wire_class), "%s", wire_class);
-    return -1;
-}
-
 static int unacceptable(struct err *e)
 {
-    return image_error_class(e, "ImageUnacceptable");
+    return err_set_class(e, "ImageUnacceptable", NULL);
 }
 
 static const char *looks_like(int fd)

@@ -25,6 +25,3 @@ int image_check_upload(int fd, const char *path, const char *image, const char *
  * is ERR_DISK all the same.
  */
 int image_base_format(int fd, const char *path, const char **format, struct err *e);
-
-/* Gives the error Nova's own class, e.g. "ImageUnacceptable", and returns -1. */
-int image_error_class(struct err *e, const char *wire_class);

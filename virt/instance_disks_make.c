@@ -84,7 +84,7 @@ static int check_fit(const struct disks_work *m, struct err *e)
     err_set(e, ERR_INVALID,
             "the flavor's disk of %jd bytes is smaller than image %s with its %jd bytes",
             (intmax_t)wanted, m->plan->image_id, (intmax_t)m->root.virtual_size);
-    return image_error_class(e, "FlavorDiskSmallerThanImage");
+    return err_set_class(e, "FlavorDiskSmallerThanImage", NULL);
 }
 
 static int64_t root_size(const struct disks_work *m)

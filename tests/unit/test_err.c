@@ -116,9 +116,11 @@ UNIT_TEST(wire_classes, "the wire class is the table's unless a peer's is passed
     err_set(&e, ERR_NO_METHOD, "x");
     UNIT_STR(err_wire_class(&e), "NoSuchMethod");
     UNIT_STR(err_wire_module(&e), "oslo_messaging.rpc.dispatcher");
-    snprintf(e.wire_class, sizeof(e.wire_class), "NoValidHost");
-    snprintf(e.wire_module, sizeof(e.wire_module), "nova.exception");
+    UNIT_EQ(err_set_class(&e, "NoValidHost", NULL), -1);
     UNIT_STR(err_wire_class(&e), "NoValidHost");
+    UNIT_STR(err_wire_module(&e), "oslo_messaging.rpc.dispatcher");
+    UNIT_EQ(err_set_class(&e, "NoValidHost", "nova.exception"), -1);
+    UNIT_EQ(err_set_class(NULL, "NoValidHost", "nova.exception"), -1);
     UNIT_STR(err_wire_module(&e), "nova.exception");
 }
 
