@@ -135,7 +135,8 @@ void ports_to_unplug(struct json_object *network_info, const char *uuid, struct 
             log_err(LOG_LEVEL_INFO, &e, "a port is not unplugged");
             continue;
         }
-        append(out, list.items[0]);
+        for (size_t k = 0; k < list.count; k++)
+            append(out, list.items[k]);
         free(list.items);
     }
 }
