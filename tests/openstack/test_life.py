@@ -284,6 +284,23 @@ def test_a_guest_that_ends_by_itself_is_seen(fleet, server):
     server.wait('ACTIVE')
 
 
+@pytest.mark.parametrize('resume', [True, False])
+def test_a_host_that_rebooted_starts_its_guests_again_if_it_is_to(bare_fleet, resume):
+    """resume_guests_state_on_host_boot; without it the server is shown as it is, shut off."""
+    fleet = bare_fleet
+    fleet.agents()
+    server = Server(fleet.bed, 'rebooted', 'hosta')
+    fleet.bed.compute_stop('hosta')
+    fleet.bed.hosts['hosta'].virsh('destroy', server.name)
+    fleet.agent('hosta', extra={'DEFAULT': {'resume_guests_state_on_host_boot': resume}})
+    if resume:
+        server.seen_ms = 0
+        assert server.answers() and server.wait('ACTIVE')['OS-EXT-STS:power_state'] == 1
+        assert server.where() == ['hosta'] and server.verify()['ok']
+    else:
+        assert server.wait('SHUTOFF', 60)['OS-EXT-STS:power_state'] == 4 and server.where() == []
+
+
 @pytest.mark.long
 @pytest.mark.parametrize('left', ['off', 'running'])
 def test_guests_of_a_dead_host_are_evacuated(fleet, server, left):
