@@ -8,16 +8,9 @@
 #include "agent/instance_make.h"
 #include "lib/json.h"
 #include "lib/log.h"
+#include "lib/text.h"
 
 LOG_MODULE(build);
-
-static bool is_one_of(const char *word, const char *const *words)
-{
-    for (; word && *words; words++)
-        if (text_equal(word, *words))
-            return true;
-    return false;
-}
 
 static bool was_deleted(const struct instance *instance)
 {
@@ -33,7 +26,7 @@ static bool was_made(const struct instance *instance)
                                         "rebuild_spawning",     NULL};
 
     return text_equal(instance_vm_state(instance), "building") ||
-           is_one_of(instance_task_state(instance), tasks);
+           text_is_one_of(instance_task_state(instance), tasks);
 }
 
 static void step_error(struct operation *op)

@@ -18,14 +18,6 @@ static void count_one(struct json_object *stats, const char *prefix, const char 
     json_add_int(stats, key, json_get_int(stats, key, 0) + 1);
 }
 
-static bool is_one_of(const char *word, const char *const *words)
-{
-    for (; word && *words; words++)
-        if (text_equal(word, *words))
-            return true;
-    return false;
-}
-
 /* An instance that is being built, and perhaps rebuilt, is as many as Nova counts. */
 static int disk_work(const struct instance *instance)
 {
@@ -34,7 +26,7 @@ static int disk_work(const struct instance *instance)
         "image_backup",     "rescuing",   "unshelving",  NULL};
 
     return text_equal(instance_vm_state(instance), "building") +
-           is_one_of(instance_task_state(instance), tasks);
+           text_is_one_of(instance_task_state(instance), tasks);
 }
 
 void node_stats_count(struct node *node)
@@ -64,14 +56,12 @@ void node_stats_count(struct node *node)
 void node_build_ended(struct agent *agent, bool good)
 {
     struct node *node = agent->node;
-    bool counts =
-        conf_int(agent->conf, CONF_compute_consecutive_build_service_disable_threshold) != 0;
 
     if (!node)
         return;
     if (good)
         node->failed_builds = 0;
-    else if (counts)
+    else if (conf_int(agent->conf, CONF_compute_consecutive_build_service_disable_threshold) != 0)
         node->failed_builds++;
     node_changed(agent);
 }

@@ -11,6 +11,7 @@
 #include "agent/migration.h"
 #include "lib/json.h"
 #include "lib/log.h"
+#include "lib/text.h"
 
 LOG_MODULE(power);
 
@@ -27,21 +28,13 @@ enum action {
     BOOT,
 };
 
-static bool is_one_of(const char *word, const char *const *words)
-{
-    for (; word && *words; words++)
-        if (text_equal(word, *words))
-            return true;
-    return false;
-}
-
 static bool was_building(const struct instance *instance)
 {
     static const char *const tasks[] = {"scheduling", "block_device_mapping", "networking",
                                         "spawning", NULL};
 
     return text_equal(instance_vm_state(instance), "building") ||
-           is_one_of(instance_task_state(instance), tasks);
+           text_is_one_of(instance_task_state(instance), tasks);
 }
 
 static enum action reboot_again(const struct instance *instance, enum virt_state state)
@@ -55,7 +48,7 @@ static enum action reboot_again(const struct instance *instance, enum virt_state
         return runs ? REBOOT_SOFT : REBOOT_HARD;
     if (text_equal(task, "reboot_pending_hard"))
         return REBOOT_HARD;
-    if (is_one_of(task, started))
+    if (text_is_one_of(task, started))
         return runs ? MARK_ACTIVE : REBOOT_HARD;
     return LEAVE;
 }
@@ -73,9 +66,9 @@ static enum action judge_task(const struct instance *instance, enum virt_state s
                                            NULL};
     const char *task = instance_task_state(instance);
 
-    if (is_one_of(task, rebuilding))
+    if (text_is_one_of(task, rebuilding))
         return MARK_ERROR;
-    if (is_one_of(task, harmless))
+    if (text_is_one_of(task, harmless))
         return CLEAR_TASK;
     if (text_equal(task, "powering-off"))
         return STOP;

@@ -72,6 +72,14 @@ bool text_equal(const char *a, const char *b)
     return a && b ? strcmp(a, b) == 0 : a == b;
 }
 
+bool text_is_one_of(const char *word, const char *const *words)
+{
+    for (; word && *words; words++)
+        if (text_equal(word, *words))
+            return true;
+    return false;
+}
+
 bool text_starts_with(const char *s, const char *prefix)
 {
     return strncmp(s, prefix, strlen(prefix)) == 0;

@@ -22,6 +22,8 @@ void *mem_resize(void *p, size_t size);
 
 /* True if equal; NULL equals only NULL. */
 bool text_equal(const char *a, const char *b);
+/* Is the word among these? The list ends with NULL; a word that is NULL is in none. */
+bool text_is_one_of(const char *word, const char *const *words);
 bool text_starts_with(const char *s, const char *prefix);
 bool text_ends_with(const char *s, const char *suffix);
 

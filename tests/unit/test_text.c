@@ -35,6 +35,15 @@ UNIT_TEST(compares, "comparing accepts NULL, and prefixes and suffixes longer th
     UNIT_TRUE(text_ends_with("abc", "bc") && !text_ends_with("c", "bc"));
 }
 
+UNIT_TEST(among, "a word is among a list's or not, and NULL is in none")
+{
+    static const char *const words[] = {"paused", "stopped", NULL}, *const none[] = {NULL};
+
+    UNIT_TRUE(text_is_one_of("paused", words) && text_is_one_of("stopped", words));
+    UNIT_TRUE(!text_is_one_of("stop", words) && !text_is_one_of(NULL, words));
+    UNIT_TRUE(!text_is_one_of("paused", none));
+}
+
 UNIT_TEST(buffer, "a buffer grows, takes bytes with NULs, and is empty after it was taken")
 {
     struct text_buffer b = TEXT_BUFFER_INIT;
