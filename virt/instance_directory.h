@@ -28,5 +28,5 @@ int instance_directory_make(const struct conf *conf, const char *instance_uuid,
 /* A new file of mode 0644 in it, for reading and writing; one that is there is refused. */
 int instance_directory_open_new(int directory_fd, const char *instance_uuid, const char *name,
                                 int *fd, struct err *e);
-/* The empty console.log that libvirt appends to. */
+/* The empty console.log that libvirt writes to. */
 int instance_directory_make_console(int directory_fd, const char *instance_uuid, struct err *e);
