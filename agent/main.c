@@ -12,6 +12,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
+#include <unistd.h>
 
 #include "agent/agent.h"
 #include "agent/control.h"
@@ -35,6 +36,8 @@
 LOG_MODULE(main);
 
 enum {
+    LOCK_LOOK_US = 20000,
+    LOCK_WAIT_US = 3000000,
     STOP_LOOK_US = 200000,
     STOP_WAIT_US = 3000000,
     MIGRATORS_MAX = 64,
@@ -133,16 +136,23 @@ static int make_directory(const char *path, struct err *e)
     return 0;
 }
 
-/* Two agents on one journal would undo each other's work. */
+/* Two agents on one journal would undo each other's work. The lock of one that was killed lasts until the last of its
+ * threads has left the kernel, which may be after its supervisor has seen it dead. */
 static int take_lock(struct process *p, const char *directory, struct err *e)
 {
     _cleanup_(str_freep) char *path = text_format("%s/lock", directory);
+    int64_t give_up_us = clock_monotonic_us() + LOCK_WAIT_US;
 
     p->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (p->lock_fd < 0)
         return err_set_errno(e, ERR_SYSTEM, errno, "lock file %s", path);
-    if (flock(p->lock_fd, LOCK_EX | LOCK_NB) < 0)
-        return err_set(e, ERR_SYSTEM, "another computed uses %s already", directory);
+    while (flock(p->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+        if (errno != EWOULDBLOCK && errno != EINTR)
+            return err_set_errno(e, ERR_SYSTEM, errno, "lock file %s", path);
+        if (clock_monotonic_us() > give_up_us)
+            return err_set(e, ERR_SYSTEM, "another computed uses %s already", directory);
+        (void)usleep(LOCK_LOOK_US);
+    }
     return 0;
 }
 

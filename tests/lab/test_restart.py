@@ -5,8 +5,9 @@ import time
 
 import pytest
 
+from agents import CONFIG, program
 from namespaces import wait_until
-from scenarios import SLOW, clean, newest, pair, phase, restart, slow_guest, start
+from scenarios import SLOW, clean, config, connected, newest, pair, phase, restart, slow_guest, start
 
 # where the agent of that side kills itself, and how the migration ends after its restart
 CRASHES = [
@@ -88,3 +89,15 @@ def test_a_source_that_is_stopped_in_the_middle_of_a_copy_goes_on_when_it_is_bac
     restart(a)
     assert a.wait_end(guest, 60)['status'] == 'completed'
     clean(lab, guest, 'hostb')
+
+
+def test_an_agent_starts_while_the_killed_one_still_ends_but_never_beside_a_live_one(lab):
+    """SIGKILL returns before the last thread, and with it the lock on the state, is gone."""
+    a = lab.agent('hosta', config())
+    for _ in range(5):
+        a.kill()
+        a.start()
+    second = a.host.spawn('second', [program('computed'), '--config-file', CONFIG])
+    wait_until(10, 'end of the second agent', lambda: not second.alive())
+    assert 'another computed uses /var/lib/computed already' in second.output()
+    assert connected(a).service.alive()

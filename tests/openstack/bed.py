@@ -324,9 +324,15 @@ class Bed(Lab):
                 if not service.alive():
                     raise LabError(f'{name} of {h.name} ended: {service.output()[-1500:]}')
                 s = self.cloud.services().get(h.name)
-                return s and s['state'] == 'up' and (s['updated_at'] or '') > since
+                return s and s['state'] == 'up' and (s['updated_at'] or '') > since and self._compute_answers(h.name)
             wait_until(60, f'report of {name} on {h.name}', up, 0.2)
         return service
+
+    def _compute_answers(self, host):
+        """Whether the agent itself answers, if Nova knows its node: the last report of the agent before it may be written
+        late, and nova-compute, while it starts, ends builds that it was not there for."""
+        nodes = [n for n in self.cloud.get('compute', '/os-hypervisors')['hypervisors'] if n['hypervisor_hostname'] == host]
+        return not nodes or self.cloud.get('compute', f'/os-hypervisors/{nodes[0]["id"]}')['hypervisor']['uptime']
 
     def compute_runs(self, host, kind, extra=None, program=None):
         """Whether just that agent with just these options runs on a host."""
