@@ -341,6 +341,19 @@ static int sample(struct virt *virt, const char *uuid, bool completed, struct vi
     return rc;
 }
 
+static int dirty_rate(struct virt *virt, const char *uuid, int seconds, int64_t *bytes_per_s,
+                      struct err *e)
+{
+    struct fake *fake = fake_of(virt);
+    struct domain *domain;
+    _cleanup_(str_freep) char *number = text_format("%d", seconds);
+    if (fake_enter_domain(fake, "dirty_rate", uuid, number, &domain, e) < 0)
+        return -1;
+    *bytes_per_s = domain->dirty_rate;
+    fake_unlock(fake);
+    return 0;
+}
+
 static int tune(struct virt *virt, const char *op, const char *uuid, int64_t value, struct err *e)
 {
     struct fake *fake = fake_of(virt);
@@ -523,6 +536,7 @@ static const struct virt_provider provider = {
     .metadata = metadata,
     .migrate = migrate,
     .sample = sample,
+    .dirty_rate = dirty_rate,
     .set_downtime = set_downtime,
     .set_bandwidth = set_bandwidth,
     .start_post_copy = start_post_copy,
@@ -722,6 +736,14 @@ void virt_fake_samples(struct virt *virt, const char *uuid, const struct virt_jo
         domain->samples[i] = jobs[i];
     domain->sample_count = count;
     domain->sample_next = 0;
+    fake_unlock(fake);
+}
+
+void virt_fake_set_dirty_rate(struct virt *virt, const char *uuid, int64_t bytes_per_s)
+{
+    struct fake *fake = fake_of(virt);
+    fake_lock(fake);
+    fake_need(fake, uuid)->dirty_rate = bytes_per_s;
     fake_unlock(fake);
 }
 

@@ -15,6 +15,7 @@ struct domain {
     struct virt_job *samples;
     size_t sample_count, sample_next;
     struct virt_job completed;
+    int64_t dirty_rate;
     bool migrating, finished, aborted;
     enum virt_outcome outcome;
     char *outcome_text;

@@ -333,6 +333,7 @@ static const struct virt_provider provider = {
     .metadata = metadata,
     .migrate = libvirt_migrate,
     .sample = libvirt_sample,
+    .dirty_rate = libvirt_dirty_rate,
     .set_downtime = libvirt_set_downtime,
     .set_bandwidth = libvirt_set_bandwidth,
     .start_post_copy = libvirt_start_post_copy,

@@ -194,6 +194,11 @@ void libvirt_job_map(int type, virTypedParameterPtr params, int count, struct vi
 int libvirt_sample(struct virt *virt, const char *uuid, bool completed, struct virt_job *out,
                    struct err *e);
 
+/* The figure of virDomainListGetStats() once it was measured, bytes a second; -1 before. Pure. */
+int64_t libvirt_dirty_rate_map(const virTypedParameter *params, int count);
+int libvirt_dirty_rate(struct virt *virt, const char *uuid, int seconds, int64_t *bytes_per_s,
+                       struct err *e);
+
 /* --- libvirt_migrate.c --- */
 
 int libvirt_migrate(struct virt *virt, const struct virt_migration *migration,

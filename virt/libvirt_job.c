@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* libvirt's job statistics as a struct virt_job. */
+/* libvirt's job statistics as a struct virt_job; the dirty rate of a guest that is not being moved. */
 #include "virt/libvirt_internal.h"
 
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
+
+#include "lib/clock.h"
+
+enum { ANSWER_PATIENCE_US = 3000000, ANSWER_POLL_US = 50000 };
 
 enum kind { KIND_NUMBER, KIND_INT };
 
@@ -118,4 +123,70 @@ int libvirt_sample(struct virt *virt, const char *uuid, bool completed, struct v
     libvirt_job_map(type, params, count, out);
     virTypedParamsFree(params, count);
     return 0;
+}
+
+/* ---- the dirty rate ---- */
+
+static int64_t number_of(const virTypedParameter *params, int count, const char *name)
+{
+    int64_t value = -1;
+    for (int i = 0; i < count; i++)
+        if (strcmp(params[i].field, name) == 0)
+            (void)libvirt_parameter_number(&params[i], &value);
+    return value;
+}
+
+int64_t libvirt_dirty_rate_map(const virTypedParameter *params, int count)
+{
+    int64_t status = number_of(params, count, "dirtyrate.calc_status");
+    int64_t mib = number_of(params, count, "dirtyrate.megabytes_per_second");
+    if (status != VIR_DOMAIN_DIRTYRATE_MEASURED || mib < 0)
+        return -1;
+    return mib > INT64_MAX >> 20 ? INT64_MAX : mib << 20;
+}
+
+static void pause_us(int64_t us)
+{
+    struct timespec pause = {.tv_sec = us / USEC_PER_SEC, .tv_nsec = (us % USEC_PER_SEC) * 1000};
+    (void)nanosleep(&pause, NULL);
+}
+
+/* Whoever holds the domain at this moment is not waited for: there is a next look. */
+static int look(const struct libvirt_call *call, const char *uuid, int64_t *rate, struct err *e)
+{
+    virDomainPtr domains[] = {call->domain, NULL};
+    virDomainStatsRecordPtr *records = NULL;
+    int count = virDomainListGetStats(domains, VIR_DOMAIN_STATS_DIRTYRATE, &records,
+                                      VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT);
+    if (count < 0)
+        return libvirt_call_error(call, e, "the dirty rate of domain %s cannot be read", uuid);
+    *rate = count > 0 ? libvirt_dirty_rate_map(records[0]->params, records[0]->nparams) : -1;
+    virDomainStatsRecordListFree(records);
+    return 0;
+}
+
+int libvirt_dirty_rate(struct virt *virt, const char *uuid, int seconds, int64_t *bytes_per_s,
+                       struct err *e)
+{
+    LIBVIRT_CALL(call);
+    if (libvirt_call_begin(&call, virt, uuid, false, e) < 0)
+        return -1;
+    if (virDomainStartDirtyRateCalc(call.domain, seconds, VIR_DOMAIN_DIRTYRATE_MODE_PAGE_SAMPLING) <
+        0)
+        return libvirt_call_error(&call, e, "the dirty rate of domain %s cannot be measured", uuid);
+    int64_t rate = -1;
+    int64_t until_us = clock_monotonic_us() + seconds * USEC_PER_SEC + ANSWER_PATIENCE_US;
+    pause_us(seconds * USEC_PER_SEC);
+    while (look(&call, uuid, &rate, e) == 0) {
+        if (rate >= 0) {
+            *bytes_per_s = rate;
+            return 0;
+        }
+        if (clock_monotonic_us() >= until_us)
+            return err_set(e, ERR_TIMEOUT,
+                           "the dirty rate of domain %s was not measured within %d s", uuid,
+                           seconds + (int)(ANSWER_PATIENCE_US / USEC_PER_SEC));
+        pause_us(ANSWER_POLL_US);
+    }
+    return -1;
 }

@@ -143,6 +143,15 @@ int virt_migration_set_bandwidth(struct virt *virt, const char *uuid, int64_t mi
 int virt_migration_start_post_copy(struct virt *virt, const char *uuid, struct err *e);
 int virt_migration_abort(struct virt *virt, const char *uuid, struct err *e);
 
+/*
+ * BLOCKS, for `seconds` (1 to 60) and at most 3 s more. How fast a running guest dirties its memory, bytes a
+ * second (virDomainStartDirtyRateCalc: pages are sampled, the guest is not slowed down). What is measured
+ * are distinct pages: a guest that rewrites few of them quickly shows their size over `seconds` at most.
+ * ERR_TIMEOUT when no figure came; ERR_NOT_IMPLEMENTED where libvirt or QEMU has no such measurement.
+ */
+int virt_dirty_rate(struct virt *virt, const char *uuid, int seconds, int64_t *bytes_per_s,
+                    struct err *e);
+
 /* BLOCKS. Acts on a domain here. destroy/undefine of what does not exist is success. */
 int virt_guest_suspend(struct virt *virt, const char *uuid, struct err *e);
 int virt_guest_resume(struct virt *virt, const char *uuid, struct err *e);

@@ -73,6 +73,8 @@ struct virt_provider {
     int (*set_bandwidth)(struct virt *virt, const char *uuid, int64_t mib, struct err *e);
     int (*start_post_copy)(struct virt *virt, const char *uuid, struct err *e);
     int (*abort)(struct virt *virt, const char *uuid, struct err *e);
+    int (*dirty_rate)(struct virt *virt, const char *uuid, int seconds, int64_t *bytes_per_s,
+                      struct err *e);
 
     int (*suspend)(struct virt *virt, const char *uuid, struct err *e);
     int (*resume)(struct virt *virt, const char *uuid, struct err *e);

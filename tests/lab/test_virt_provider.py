@@ -161,6 +161,21 @@ def test_an_abort_in_the_middle_leaves_the_guest_at_home(lab, tools):
     assert guest.verify()['ok']
 
 
+def test_the_dirty_rate_of_a_guest_is_measured_before_it_is_moved(lab, tools):
+    guest = lab.guest(memory_mb=256, hot_set=128, dirty=1)
+    a = tools('hosta')
+    rates = {}
+    for mib_s in (1, 40, 80):
+        guest.rate(dirty=mib_s)
+        time.sleep(1)
+        answer = a.call('dirty_rate', guest.uuid, seconds=1)
+        assert 'error' not in answer, answer
+        rates[mib_s] = answer['dirty_rate'] / 1048576
+    print('dirty rate of the guest: measured, MiB/s', rates)
+    # pages are sampled, 512 for each GiB: the figure is coarse, its order is not
+    assert rates[1] < 20 and 20 <= rates[40] <= 80 and 40 <= rates[80] <= 150, rates
+
+
 def test_an_abort_in_the_memory_phase_leaves_the_guest_at_home(lab, tools):
     guest = lab.guest(disk_mib=32, hot_set=32, dirty=64)
     a, b = tools('hosta'), tools('hostb')

@@ -216,6 +216,16 @@ static int do_sample(struct request *r)
     return 0;
 }
 
+static int do_dirty_rate(struct request *r)
+{
+    int64_t rate;
+    if (virt_dirty_rate(r->tool->virt, r->words[2], (int)number(r, "seconds"), &rate, &r->error) <
+        0)
+        return -1;
+    json_add_int(r->answer, "dirty_rate", rate);
+    return 0;
+}
+
 static int do_completed(struct request *r)
 {
     struct virt_job job;
@@ -435,6 +445,7 @@ static const struct {
     {"guest", do_guest},
     {"check", do_check},
     {"sample", do_sample},
+    {"dirty_rate", do_dirty_rate},
     {"completed", do_completed},
     {"downtime", do_downtime},
     {"bandwidth", do_bandwidth},

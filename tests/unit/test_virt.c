@@ -247,6 +247,18 @@ UNIT_TEST(samples_in_order, "statistics come in the order of the script and the 
     }
 }
 
+UNIT_TEST(dirty_rate, "the dirty rate is the script's, of a guest that is here")
+{
+    int64_t rate = -1;
+    virt_fake_set_dirty_rate(virt, UUID, 7 << 20);
+    UNIT_OK(virt_dirty_rate(virt, UUID, 1, &rate, &unit_err));
+    UNIT_EQ(rate, 7 << 20);
+    virt_fake_fail(virt, "dirty_rate", ERR_TIMEOUT, "no figure", 1);
+    rate = -1;
+    UNIT_FAILS(virt_dirty_rate(virt, UUID, 1, &rate, &unit_err), ERR_TIMEOUT);
+    UNIT_EQ(rate, -1);
+}
+
 UNIT_TEST(scripted_errors, "a scripted error comes as often as told")
 {
     virt_fake_fail(virt, "set_downtime", ERR_VIRT, "no", 1);

@@ -250,3 +250,30 @@ UNIT_TEST(memory_of_host, "the kernel's estimate of available memory is read in 
     UNIT_OK(libvirt_host_memory(&total, &available, &unit_err));
     UNIT_TRUE(total > available && available > 1 << 20);
 }
+
+/* ---- the dirty rate before a migration ---- */
+
+static int64_t rate_of(int status, long long mib)
+{
+    virTypedParameterPtr params = NULL;
+    int count = 0, capacity = 0;
+    UNIT_EQ(virTypedParamsAddInt(&params, &count, &capacity, "dirtyrate.calc_status", status), 0);
+    if (mib >= 0)
+        UNIT_EQ(virTypedParamsAddLLong(&params, &count, &capacity, "dirtyrate.megabytes_per_second",
+                                       mib),
+                0);
+    int64_t rate = libvirt_dirty_rate_map(params, count);
+    virTypedParamsFree(params, count);
+    return rate;
+}
+
+UNIT_TEST(dirty_rate, "a dirty rate counts once it is measured, MiB a second as bytes")
+{
+    UNIT_EQ(rate_of(VIR_DOMAIN_DIRTYRATE_MEASURED, 150), INT64_C(150) << 20);
+    UNIT_EQ(rate_of(VIR_DOMAIN_DIRTYRATE_MEASURED, 0), 0);
+    UNIT_EQ(rate_of(VIR_DOMAIN_DIRTYRATE_MEASURED, INT64_MAX), INT64_MAX);
+    UNIT_EQ(rate_of(VIR_DOMAIN_DIRTYRATE_MEASURING, 150), -1); /* that of an earlier look */
+    UNIT_EQ(rate_of(VIR_DOMAIN_DIRTYRATE_UNSTARTED, -1), -1);
+    UNIT_EQ(rate_of(VIR_DOMAIN_DIRTYRATE_MEASURED, -1), -1);
+    UNIT_EQ(libvirt_dirty_rate_map(NULL, 0), -1);
+}
