@@ -220,6 +220,7 @@ struct json_object *migration_account(const struct migration *m)
     json_add_bool(o, "auto_converge", s->auto_converge);
     json_add_bool(o, "post_copy", s->post_copy);
     json_add_int(o, "bandwidth_mib", s->bandwidth_mib);
+    json_add_int(o, "bandwidth_in_force_mib", m->bandwidth_mib);
     json_add(o, "actions", json_copy(m->progress.actions));
     json_add(o, "result", result_of(m));
     return o;

@@ -71,6 +71,10 @@ struct migration {
     enum machine_state final_state; /* what ROLLING_BACK ends in */
 
     struct settings settings;
+    int64_t
+        bandwidth_mib; /* source: of memory, in force or from the start on (source_bandwidth.c); 0 = no limit */
+    int64_t
+        disks_bandwidth_mib; /* source: of all disks together, as the call began; 0 = none copied, no limit */
     struct policy policy;
     struct migration_progress progress;
     struct undo *undo; /* destination: journaled undo steps; used by one job at a time */
@@ -227,8 +231,11 @@ bool source_ends_cancelled(const struct migration *migration);
 /* ---- source and destination, from outside the machine ---- */
 /* live_migration: makes the migration and starts its machine. Owns the request. */
 void source_accept(struct agent *agent, struct rpc_request *request);
-/* Gives free places to queued migrations. */
+/* Gives free places to queued migrations, in live_migration_order. */
 void source_next(struct agent *agent);
+/* agent/source_bandwidth.c: makes the shares of live_migration_host_bandwidth anew and tells libvirt what
+ * changed. Cheap; after anything that they depend on. */
+void source_share_bandwidth(struct agent *agent);
 int source_abort(struct migration *migration, struct err *e);
 int source_force_complete(struct migration *migration, struct err *e);
 int source_change_settings(struct migration *migration, struct json_object *changes, struct err *e);
@@ -242,6 +249,8 @@ void destination_rollback(struct agent *agent, struct rpc_request *request);
 void monitor_start(struct migration *migration);
 void monitor_stop(struct migration *migration);
 void monitor_limits_changed(struct migration *migration);
+/* Another bandwidth_mib: libvirt is told, if the migration runs. */
+void monitor_bandwidth_changed(struct migration *migration);
 /* libvirt says that a new pass over memory began: the best moment to look. */
 void monitor_iteration(struct migration *migration, int iteration);
 /* Final figures from the completed job's statistics. */

@@ -63,6 +63,8 @@ static void forcing_failed(struct migration *m)
 {
     m->suspended_by_us = false;
     m->policy.forced = false;
+    if (m->bandwidth_mib > 0)
+        monitor_bandwidth_changed(m); /* it was lifted for this */
 }
 
 /* Without this way out the timeout's other action must stay possible. */
@@ -230,10 +232,13 @@ int source_change_settings(struct migration *m, struct json_object *changes, str
     m->settings = fresh;
     migration_note(m, "settings changed: %s", text);
     if (is_running(m)) {
-        if (bandwidth)
-            tune(m, TUNE_BANDWIDTH, fresh.bandwidth_mib, "set the bandwidth");
+        if (bandwidth && m->suspended_by_us) { /* shares leave it alone, an operator may limit it */
+            m->bandwidth_mib = fresh.bandwidth_mib;
+            monitor_bandwidth_changed(m);
+        }
         monitor_limits_changed(m);
     }
+    source_share_bandwidth(m->agent);
     return 0;
 }
 
@@ -324,6 +329,15 @@ static int sample_run(struct migration_job *job, struct err *e)
     return virt_migration_sample(sample->virt, sample->uuid, &sample->job, e);
 }
 
+/* The first pass over memory: the disks are copied, and what they took may be shared again. */
+static void memory_began(struct migration *m, int iteration)
+{
+    if (iteration == 0 || m->disks_bandwidth_mib == 0)
+        return;
+    m->disks_bandwidth_mib = 0;
+    source_share_bandwidth(m->agent);
+}
+
 static void sampled(struct migration_job *job)
 {
     struct migration *m = job->migration;
@@ -337,6 +351,7 @@ static void sampled(struct migration_job *job)
         return;
     m->progress.job = sample->job;
     m->progress.has_job = true;
+    memory_began(m, sample->job.iteration);
     decide(m);
     migration_save_counters(m);
 }
@@ -372,6 +387,7 @@ void monitor_iteration(struct migration *m, int iteration)
         p->expected_downtime_ms >= 0 && p->expected_downtime_ms <= p->downtime_limit_ms;
 
     m->progress.job.iteration = iteration;
+    memory_began(m, iteration);
     /* when the rest fits into the pause, the switch-over is due: nothing may stand in its way */
     if (m->monitor_timer && !last_pass)
         sample_now(m);
@@ -465,6 +481,12 @@ void monitor_stop(struct migration *m)
     loop_timer_free(m->monitor_timer);
     loop_timer_free(m->log_timer);
     m->monitor_timer = m->log_timer = NULL;
+}
+
+void monitor_bandwidth_changed(struct migration *m)
+{
+    if (is_running(m))
+        tune(m, TUNE_BANDWIDTH, m->bandwidth_mib, "set the bandwidth");
 }
 
 void monitor_limits_changed(struct migration *m)

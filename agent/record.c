@@ -115,7 +115,10 @@ static int read_texts(struct migration *m, struct json_object *o, struct err *e)
     m->message = text_dup(json_get_string(o, "message", NULL));
     m->source_host = text_dup(json_get_string(o, "source_host", NULL));
     m->destination_host = text_dup(json_get_string(o, "destination_host", NULL));
-    return settings_from_json(json_get(o, "settings"), &m->settings, e);
+    if (settings_from_json(json_get(o, "settings"), &m->settings, e) < 0)
+        return -1;
+    m->bandwidth_mib = m->settings.bandwidth_mib; /* at most: a share is made anew */
+    return 0;
 }
 
 int migration_from_record(struct agent *agent, struct json_object *record, struct migration **out,

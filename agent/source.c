@@ -148,14 +148,27 @@ void source_enqueue(struct migration *m)
     source_next(m->agent);
 }
 
-static struct migration *oldest_queued(struct agent *agent)
+/* Disks are measured when it is their turn: until then memory stands for the size. */
+static bool goes_before(const struct migration *m, const struct migration *other, bool largest)
 {
-    struct migration *oldest = NULL;
+    int64_t size_mb = instance_flavor_memory_mb(m->instance);
+    int64_t other_mb = instance_flavor_memory_mb(other->instance);
+
+    if (largest && size_mb != other_mb)
+        return size_mb > other_mb;
+    return m->created_us <= other->created_us;
+}
+
+static struct migration *first_queued(struct agent *agent)
+{
+    struct migration *first = NULL;
+    bool largest =
+        text_equal(conf_string(agent->conf, CONF_libvirt_live_migration_order), "largest");
 
     for (struct migration *m = agent->migrations; m; m = m->next)
-        if (m->state == MACHINE_SOURCE_QUEUED && (!oldest || m->created_us <= oldest->created_us))
-            oldest = m;
-    return oldest;
+        if (m->state == MACHINE_SOURCE_QUEUED && (!first || goes_before(m, first, largest)))
+            first = m;
+    return first;
 }
 
 void source_next(struct agent *agent)
@@ -165,13 +178,14 @@ void source_next(struct agent *agent)
     /* while libvirtd is away they wait, also after a start */
     while (!agent->draining && virt_is_up(agent->virt) &&
            (places == 0 || agent->running_out < (unsigned)places)) {
-        struct migration *m = oldest_queued(agent);
+        struct migration *m = first_queued(agent);
         if (!m)
-            return;
+            break;
         m->holds_place = true;
         agent->running_out++;
         machine_event(m, MACHINE_EVENT_PLACE);
     }
+    source_share_bandwidth(agent);
 }
 
 void source_give_up_place(struct migration *m)
@@ -512,6 +526,19 @@ static void run_done(struct migration_job *job)
     source_outcome(job->migration, run->outcome, job->result < 0 ? &job->e : NULL);
 }
 
+/* A host's limit is for all disks of all migrations, whatever is said of one migration's. */
+static void fill_bandwidth(struct migration *m, struct virt_migration *v, size_t disks)
+{
+    const struct conf *conf = m->agent->conf;
+    bool divided = conf_bool(conf, CONF_libvirt_live_migration_disk_bandwidth_divided) ||
+                   conf_int(conf, CONF_libvirt_live_migration_host_bandwidth) > 0;
+
+    v->bandwidth_mib = m->bandwidth_mib;
+    v->disk_bandwidth_mib = divided ? source_disk_bandwidth(m->bandwidth_mib, disks) : 0;
+    m->disks_bandwidth_mib =
+        v->block_migration ? m->bandwidth_mib * (divided ? 1 : (int64_t)disks) : 0;
+}
+
 static void fill_migration(struct migration *m, struct run *run)
 {
     const struct conf *conf = m->agent->conf;
@@ -534,10 +561,7 @@ static void fill_migration(struct migration *m, struct run *run)
     v->auto_converge_increment =
         (int)conf_int(conf, CONF_libvirt_live_migration_auto_converge_increment);
     v->parallel_connections = (int)conf_int(conf, CONF_libvirt_live_migration_parallel_connections);
-    v->bandwidth_mib = m->settings.bandwidth_mib;
-    v->disk_bandwidth_mib = conf_bool(conf, CONF_libvirt_live_migration_disk_bandwidth_divided)
-                                ? source_disk_bandwidth(m->settings.bandwidth_mib, disks)
-                                : 0;
+    fill_bandwidth(m, v, disks);
     v->post_copy_bandwidth_mib = conf_int(conf, CONF_libvirt_live_migration_post_copy_bandwidth);
     m->post_copy_possible = v->post_copy;
 }

@@ -370,6 +370,15 @@ OPT(libvirt, live_migration_with_native_tls, BOOL, "false",
 OPT(libvirt, live_migration_bandwidth, INT, "0", .min = 0, .max = 8796093022207, .unit = "MiB/s", .flags = CONF_RELOAD,
     .help = "Limit for one migration, memory and disks each; 0 means none.",
     .nova = "same", .since = "0.1")
+OPT(libvirt, live_migration_host_bandwidth, INT, "0", .min = 0, .max = 8796093022207, .unit = "MiB/s", .flags = CONF_RELOAD,
+    .help = "Limit for all migrations together that leave this host; 0 means none.",
+    .more = "It is shared fairly and anew whenever one begins, ends or is set: nobody gets more than its own limit, and what one leaves goes to the others. "
+            "A disk copy keeps the rate that it began with, as libvirt cannot change it; the others give way, down to half of their share. "
+            "Post-copy and a guest that is paused by force-complete are not held back.",
+    .nova = "none", .since = "0.3")
+OPT(libvirt, live_migration_order, ENUM, "fifo", .words = "fifo|largest", .flags = CONF_RELOAD,
+    .help = "Which migration goes next when a place is free (max_concurrent_live_migrations): the one that waits longest, or the one with the most memory.",
+    .nova = "none", .since = "0.3")
 OPT(libvirt, live_migration_post_copy_bandwidth, INT, "0", .min = 0, .max = 8796093022207, .unit = "MiB/s", .flags = CONF_RELOAD,
     .help = "Limit while post-copy runs; 0 means none.",
     .nova = "none", .since = "0.1")

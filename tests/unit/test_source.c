@@ -321,7 +321,30 @@ UNIT_TEST(still_here, "files stay when the guest runs here although the destinat
     UNIT_TRUE(world_logged(w, "runs here although the destination says that it runs there"));
 }
 
+static bool was_called(const char *call)
+{
+    char **calls = virt_fake_calls(w->agent.virt);
+    bool found = false;
+
+    for (size_t i = 0; calls[i]; i++)
+        found = found || text_equal(calls[i], call);
+    text_vector_free(calls);
+    return found;
+}
+
+static int change(const char *key, struct json_object *value, struct err *e)
+{
+    _cleanup_(json_putp) struct json_object *changes = json_object_new_object();
+
+    json_add(changes, key, value);
+    int result = source_change_settings(source(), changes, e);
+    world_settle(w);
+    return result;
+}
+
 /* ---- the queue ---- */
+
+#define WORLD_THIRD "55555555-2222-4333-8444-555555555555"
 
 static struct json_object *second_args(void)
 {
@@ -360,6 +383,90 @@ UNIT_TEST(place_after_move, "a guest that has moved gives its place away, confir
     UNIT_EQ(w->agent.running_out, 1);
     confirm();
     UNIT_EQ(w->agent.running_out, 1);
+}
+
+static void second(void)
+{
+    virt_fake_add(w->agent.virt, "22222222-2222-4333-8444-555555555555", "other", NULL,
+                  VIRT_STATE_RUNNING);
+    world_ask(w, RPC_METHOD_live_migration, second_args());
+    world_settle(w);
+}
+
+UNIT_TEST(largest_first, "with live_migration_order largest, the largest that waits is next")
+{
+    reopen(&(struct world_options){.settings = {"libvirt.live_migration_order", "largest"}});
+    start();
+    second();
+    struct json_object *args = second_args();
+    virt_fake_add(w->agent.virt, "33333333-2222-4333-8444-555555555555", "third", NULL,
+                  VIRT_STATE_RUNNING);
+    json_add_string(world_data(args, "migration"), "uuid", WORLD_THIRD);
+    json_add_string(world_data(args, "instance"), "uuid", "33333333-2222-4333-8444-555555555555");
+    json_add_int(world_data(world_data(args, "instance"), "flavor"), "memory_mb", 4096);
+    world_ask(w, RPC_METHOD_live_migration, args);
+    world_settle(w);
+    finish(VIRT_OUTCOME_FAILED, "the destination went away");
+    take_back();
+    UNIT_STR(world_state(w, WORLD_OTHER, "source"), "SOURCE_ACCEPTED");
+    UNIT_STR(world_state(w, WORLD_THIRD, "source"), "SOURCE_PREPARING");
+}
+
+/* ---- the host's bandwidth ---- */
+
+static void open_shared(void)
+{
+    reopen(&(struct world_options){.settings = {"libvirt.live_migration_host_bandwidth", "100",
+                                                "DEFAULT.max_concurrent_live_migrations", "2"}});
+    start();
+}
+
+UNIT_TEST(shared_bandwidth, "the host's bandwidth is shared anew when a migration comes or goes")
+{
+    open_shared();
+    UNIT_EQ(virt_fake_migration(w->agent.virt, WORLD_INSTANCE)->bandwidth_mib, 100);
+    second();
+    UNIT_TRUE(was_called("set_bandwidth " WORLD_INSTANCE " 50"));
+    UNIT_TRUE(world_logged(w, "100 MiB/s, shared by 2, newest first: 50, 50"));
+    migration_find(&w->agent, MIGRATION_SOURCE, WORLD_OTHER)->abort_requested = true;
+    fake_rpc_fail(waits(RPC_METHOD_pre_live_migration), ERR_REMOTE, "no room");
+    world_settle(w);
+    take_back();
+    UNIT_TRUE(was_called("set_bandwidth " WORLD_INSTANCE " 100"));
+}
+
+UNIT_TEST(shared_setting, "an own limit below the share is kept, and the rest is the others'")
+{
+    open_shared();
+    second();
+    UNIT_OK(change("bandwidth_mib", json_object_new_int(20), &unit_err));
+    UNIT_TRUE(was_called("set_bandwidth " WORLD_INSTANCE " 20"));
+    UNIT_EQ(migration_find(&w->agent, MIGRATION_SOURCE, WORLD_OTHER)->bandwidth_mib, 80);
+    UNIT_OK(change("bandwidth_mib", json_object_new_int(70), &unit_err));
+    UNIT_TRUE(was_called("set_bandwidth " WORLD_INSTANCE " 50"));
+}
+
+UNIT_TEST(shared_disks,
+          "a disk copy keeps its rate, and gives what it need not when memory's turn is")
+{
+    open_shared();
+    source()->disks_bandwidth_mib = 100; /* as if it copied disks */
+    second();
+    UNIT_EQ(did("set_bandwidth"), 0);
+    UNIT_EQ(migration_find(&w->agent, MIGRATION_SOURCE, WORLD_OTHER)->bandwidth_mib, 25);
+    agent_virt_iteration(&w->agent, WORLD_INSTANCE, 1, clock_monotonic_us());
+    world_settle(w);
+    UNIT_TRUE(was_called("set_bandwidth " WORLD_INSTANCE " 50"));
+    UNIT_EQ(migration_find(&w->agent, MIGRATION_SOURCE, WORLD_OTHER)->bandwidth_mib, 50);
+}
+
+UNIT_TEST(shared_forced, "a guest that was paused by force is not limited again")
+{
+    open_shared();
+    force_it();
+    UNIT_TRUE(was_called("set_bandwidth " WORLD_INSTANCE " 0"));
+    second();
+    UNIT_TRUE(!was_called("set_bandwidth " WORLD_INSTANCE " 50"));
 }
 
 /* ---- requests that are refused or come again ---- */
@@ -891,27 +998,6 @@ UNIT_TEST(downtime_steps, "the downtime limit is set in steps that are due, each
 }
 
 /* ---- settings while it runs ---- */
-
-static int change(const char *key, struct json_object *value, struct err *e)
-{
-    _cleanup_(json_putp) struct json_object *changes = json_object_new_object();
-
-    json_add(changes, key, value);
-    int result = source_change_settings(source(), changes, e);
-    world_settle(w);
-    return result;
-}
-
-static bool was_called(const char *call)
-{
-    char **calls = virt_fake_calls(w->agent.virt);
-    bool found = false;
-
-    for (size_t i = 0; calls[i]; i++)
-        found = found || text_equal(calls[i], call);
-    text_vector_free(calls);
-    return found;
-}
 
 UNIT_TEST(change_bandwidth, "a new bandwidth is given to libvirt at once")
 {

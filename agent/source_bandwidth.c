@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The bandwidth of each migration that leaves this host: its own limit, or its share of
+ * live_migration_host_bandwidth (agent/budget.h). Shares are made anew when a migration gets or gives up a
+ * place, when its setting or the configuration changes, and when its disks are copied: until then libvirt
+ * cannot change their rate (virt/libvirt_migrate.c), so they count with the one that they began with.
+ */
+#include "agent/source.h"
+
+#include "agent/budget.h"
+#include "lib/log.h"
+
+LOG_MODULE(source);
+
+static bool counts(const struct migration *m)
+{
+    return m->role == MIGRATION_SOURCE && m->holds_place;
+}
+
+static bool copies_disks(const struct migration *m)
+{
+    return m->state == MACHINE_SOURCE_RUNNING && m->disks_bandwidth_mib > 0;
+}
+
+static size_t count_holders(const struct agent *agent)
+{
+    size_t count = 0;
+
+    for (const struct migration *m = agent->migrations; m; m = m->next)
+        count += counts(m);
+    return count;
+}
+
+static struct budget_claim *make_shares(const struct agent *agent, int64_t total_mib, size_t count)
+{
+    struct budget_claim *claims = NEW_ARRAY(struct budget_claim, count + 1);
+    size_t i = 0;
+
+    for (const struct migration *m = agent->migrations; m; m = m->next) {
+        if (!counts(m))
+            continue;
+        claims[i].limit_mib = m->settings.bandwidth_mib;
+        claims[i++].fixed_mib = copies_disks(m) ? m->disks_bandwidth_mib : 0;
+    }
+    if (total_mib > 0)
+        budget_share(total_mib, claims, count);
+    return claims;
+}
+
+/* True if it is another one. A guest that was paused by force must not wait behind a limit again. */
+static bool give(struct migration *m, int64_t mib)
+{
+    if (m->suspended_by_us || mib == m->bandwidth_mib)
+        return false;
+    m->bandwidth_mib = mib;
+    monitor_bandwidth_changed(m);
+    return true;
+}
+
+static void tell_shares(const struct budget_claim *claims, size_t count, int64_t total_mib)
+{
+    struct text_buffer b = TEXT_BUFFER_INIT;
+
+    for (size_t i = 0; i < count; i++)
+        text_buffer_printf(&b, "%s%lld", i ? ", " : "", (long long)claims[i].share_mib);
+    log_info("bandwidth for migrations of this host, %lld MiB/s, shared by %zu, newest first: %s",
+             (long long)total_mib, count, b.data);
+    text_buffer_free(&b);
+}
+
+void source_share_bandwidth(struct agent *agent)
+{
+    int64_t total_mib = conf_int(agent->conf, CONF_libvirt_live_migration_host_bandwidth);
+    size_t count = count_holders(agent), i = 0;
+    _cleanup_(mem_freep) struct budget_claim *claims = make_shares(agent, total_mib, count);
+    bool changed = false;
+
+    for (struct migration *m = agent->migrations; m; m = m->next) {
+        if (!counts(m))
+            continue;
+        const struct budget_claim *claim = &claims[i++];
+        if (total_mib <= 0)
+            changed |= give(m, claim->limit_mib);
+        else if (!copies_disks(m))
+            changed |= give(m, claim->share_mib);
+    }
+    if (changed && total_mib > 0)
+        tell_shares(claims, count, total_mib);
+}
