@@ -29,6 +29,9 @@
     X(ANNOUNCEMENTS, "announcements", "announcement frames sent")                                  \
     X(SWITCHOVER_SIGNALS, "switchover_signals", "pause signals taken from a source")               \
     X(SWITCHOVER_REFUSED, "switchover_refused", "pause signals refused")                           \
+    X(CHANNEL_OPENED, "channel_opened", "streams between agents opened")                           \
+    X(CHANNEL_REFUSED, "channel_refused", "connections that did not prove a migration's key")      \
+    X(CHANNEL_DROPPED, "channel_dropped", "messages that a stream did not take")                   \
     X(CONTROL_REQUESTS, "control_requests", "requests on the control socket")
 
 enum metric {

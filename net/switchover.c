@@ -20,7 +20,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <netdb.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
@@ -34,6 +33,7 @@
 #include "lib/metrics.h"
 #include "lib/text.h"
 #include "lib/vector.h"
+#include "net/direct.h"
 
 LOG_MODULE(switchover);
 
@@ -41,7 +41,6 @@ enum {
     MAC_SIZE = 32,
     MAC_OFFSET = 40,
     DATAGRAM_SIZE = MAC_OFFSET + MAC_SIZE,
-    UUID_BYTES = 16,
     FORMAT_VERSION = 1,
     TIME_WINDOW_US = 60000000,
     RATE_PER_SECOND = 2000, /* datagrams looked at; a flood must not keep the loop busy */
@@ -53,7 +52,7 @@ enum {
 static const uint8_t magic[4] = {'C', 'S', 'W', 'O'};
 
 struct expected {
-    uint8_t uuid[UUID_BYTES];
+    uint8_t uuid[DIRECT_UUID_SIZE];
     uint8_t key[SWITCHOVER_KEY_SIZE];
     uint64_t last_sequence;
 };
@@ -74,7 +73,7 @@ struct switchover {
 struct switchover_peer {
     int fd;
     struct loop_timer *timer;
-    uint8_t uuid[UUID_BYTES];
+    uint8_t uuid[DIRECT_UUID_SIZE];
     uint8_t key[SWITCHOVER_KEY_SIZE];
     uint64_t sequence;
     uint8_t datagram[DATAGRAM_SIZE];
@@ -108,94 +107,12 @@ static bool authenticate(const uint8_t key[SWITCHOVER_KEY_SIZE], const uint8_t *
            length == MAC_SIZE;
 }
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
-/* Exactly `size` bytes from hex digits; dashes are passed over. */
-static bool read_hex(const char *text, uint8_t *out, size_t size)
-{
-    size_t digits = 0;
-
-    for (; *text; text++) {
-        if (*text == '-')
-            continue;
-        int digit = hex_digit(*text);
-        if (digit < 0 || digits == 2 * size)
-            return false;
-        out[digits / 2] = (uint8_t)(digits % 2 ? out[digits / 2] << 4 | digit : digit);
-        digits++;
-    }
-    return digits == 2 * size;
-}
-
-static int read_uuid(const char *text, uint8_t uuid[UUID_BYTES], struct err *e)
-{
-    if (text_check_uuid(text, "migration", e) < 0)
-        return -1;
-    (void)read_hex(text, uuid, UUID_BYTES);
-    return 0;
-}
-
-static int read_key(const char *text, uint8_t key[SWITCHOVER_KEY_SIZE], struct err *e)
-{
-    if (text && strlen(text) == SWITCHOVER_KEY_HEX - 1 && read_hex(text, key, SWITCHOVER_KEY_SIZE))
-        return 0;
-    return err_set(e, ERR_INVALID, "a switch-over key is not %d hexadecimal digits",
-                   SWITCHOVER_KEY_HEX - 1);
-}
-
-static void format_uuid(const uint8_t uuid[UUID_BYTES], char out[37])
-{
-    static const char digits[] = "0123456789abcdef";
-    size_t at = 0;
-
-    for (size_t i = 0; i < UUID_BYTES; i++) {
-        if (i == 4 || i == 6 || i == 8 || i == 10)
-            out[at++] = '-';
-        out[at++] = digits[uuid[i] >> 4];
-        out[at++] = digits[uuid[i] & 0xf];
-    }
-    out[at] = '\0';
-}
-
-/* --- addresses ------------------------------------------------------------------------------- */
-
-static int resolve(const char *address, int port, bool passive, struct addrinfo **out,
-                   struct err *e)
-{
-    const struct addrinfo hints = {.ai_socktype = SOCK_DGRAM,
-                                   .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV |
-                                               (passive ? AI_PASSIVE : 0)};
-    char service[16];
-
-    if (port < 0 || port > 65535)
-        return err_set(e, ERR_INVALID, "switch-over port %d is not between 0 and 65535", port);
-    (void)snprintf(service, sizeof(service), "%d", port);
-    int rc = getaddrinfo(address, service, &hints, out);
-    if (rc != 0)
-        return err_set(e, ERR_INVALID, "switch-over address '%s' is no IPv4 or IPv6 address",
-                       address);
-    return 0;
-}
-
-static inline void addrinfo_freep(struct addrinfo **a)
-{
-    if (*a)
-        freeaddrinfo(*a);
-}
-
 /* --- receiving ------------------------------------------------------------------------------- */
 
-static struct expected *find(struct switchover *s, const uint8_t uuid[UUID_BYTES])
+static struct expected *find(struct switchover *s, const uint8_t uuid[DIRECT_UUID_SIZE])
 {
     for (size_t i = 0; i < s->expected.length; i++)
-        if (memcmp(s->expected.items[i].uuid, uuid, UUID_BYTES) == 0)
+        if (memcmp(s->expected.items[i].uuid, uuid, DIRECT_UUID_SIZE) == 0)
             return &s->expected.items[i];
     return NULL;
 }
@@ -231,7 +148,7 @@ static struct expected *verify(struct switchover *s, const uint8_t *d, ssize_t l
 static void take(struct switchover *s, const uint8_t *d, ssize_t length, int64_t at_us)
 {
     struct expected *x = verify(s, d, length);
-    char uuid[37];
+    char uuid[DIRECT_UUID_TEXT];
 
     if (!x) {
         metric_inc(METRIC_SWITCHOVER_REFUSED);
@@ -246,7 +163,7 @@ static void take(struct switchover *s, const uint8_t *d, ssize_t length, int64_t
     }
     x->last_sequence = sequence;
     metric_inc(METRIC_SWITCHOVER_SIGNALS);
-    format_uuid(d + 8, uuid);
+    direct_format_uuid(d + 8, uuid);
     log_debug("migration %s: %s", uuid,
               d[5] == SWITCHOVER_PAUSED ? "paused at the source" : "runs at the source again");
     s->fn(s->aux, uuid, (enum switchover_signal)d[5], at_us);
@@ -278,25 +195,12 @@ static void readable(void *aux, uint32_t epoll_events _unused_)
     }
 }
 
-static int bound_port(int fd)
-{
-    struct sockaddr_storage address = {0};
-    socklen_t length = sizeof(address);
-    char service[16];
-
-    if (getsockname(fd, (struct sockaddr *)&address, &length) < 0 ||
-        getnameinfo((struct sockaddr *)&address, length, NULL, 0, service, sizeof(service),
-                    NI_NUMERICSERV | NI_DGRAM) != 0)
-        return 0;
-    return (int)strtol(service, NULL, 10);
-}
-
 int switchover_new(struct switchover **out, struct loop *loop, const char *address, int port,
                    switchover_fn fn, void *aux, struct err *e)
 {
     _cleanup_(addrinfo_freep) struct addrinfo *a = NULL;
 
-    if (resolve(address, port, true, &a, e) < 0)
+    if (direct_resolve(address, port, SOCK_DGRAM, true, &a, e) < 0)
         return -1;
     _cleanup_(switchover_freep) struct switchover *s = NEW(struct switchover);
     s->loop = loop;
@@ -307,7 +211,7 @@ int switchover_new(struct switchover **out, struct loop *loop, const char *addre
         return err_set_errno(e, ERR_SYSTEM, errno, "a UDP socket cannot be opened");
     if (bind(s->fd, a->ai_addr, a->ai_addrlen) < 0)
         return err_set_errno(e, ERR_SYSTEM, errno, "switch-over address %s port %d", address, port);
-    s->port = bound_port(s->fd);
+    s->port = direct_bound_port(s->fd);
     s->source = loop_add_fd(loop, s->fd, EPOLLIN, "switch-over", readable, s, e);
     if (!s->source)
         return -1;
@@ -339,7 +243,8 @@ int switchover_expect_key(struct switchover *s, const char *migration_uuid, cons
 {
     struct expected fresh = {0};
 
-    if (read_uuid(migration_uuid, fresh.uuid, e) < 0 || read_key(key_hex, fresh.key, e) < 0)
+    if (direct_read_uuid(migration_uuid, fresh.uuid, e) < 0 ||
+        direct_read_key(key_hex, fresh.key, e) < 0)
         return -1;
     struct expected *x = find(s, fresh.uuid);
     if (!x && s->expected.length >= EXPECTED_MAX)
@@ -361,9 +266,9 @@ int switchover_expect(struct switchover *s, const char *migration_uuid,
 
 void switchover_forget(struct switchover *s, const char *migration_uuid)
 {
-    uint8_t uuid[UUID_BYTES];
+    uint8_t uuid[DIRECT_UUID_SIZE];
 
-    struct expected *x = read_uuid(migration_uuid, uuid, NULL) < 0 ? NULL : find(s, uuid);
+    struct expected *x = direct_read_uuid(migration_uuid, uuid, NULL) < 0 ? NULL : find(s, uuid);
     if (!x)
         return;
     *x = s->expected.items[--s->expected.length];
@@ -396,11 +301,12 @@ int switchover_peer_new(struct switchover *s, const char *address, int port,
     _cleanup_(switchover_peer_freep) struct switchover_peer *peer = NEW(struct switchover_peer);
 
     peer->fd = -1;
-    if (read_uuid(migration_uuid, peer->uuid, e) < 0 || read_key(key_hex, peer->key, e) < 0)
+    if (direct_read_uuid(migration_uuid, peer->uuid, e) < 0 ||
+        direct_read_key(key_hex, peer->key, e) < 0)
         return -1;
     if (port == 0)
         return err_set(e, ERR_INVALID, "switch-over port 0 cannot be sent to");
-    if (resolve(address, port, false, &a, e) < 0)
+    if (direct_resolve(address, port, SOCK_DGRAM, false, &a, e) < 0)
         return -1;
     peer->fd = socket(a->ai_family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (peer->fd < 0)
@@ -432,7 +338,7 @@ void switchover_peer_send(struct switchover_peer *peer, enum switchover_signal s
     memcpy(d, magic, sizeof(magic));
     d[4] = FORMAT_VERSION;
     d[5] = (uint8_t)signal;
-    memcpy(d + 8, peer->uuid, UUID_BYTES);
+    memcpy(d + 8, peer->uuid, DIRECT_UUID_SIZE);
     put64(d + 24, ++peer->sequence);
     put64(d + 32, (uint64_t)clock_realtime_us());
     if (!authenticate(peer->key, d, d + MAC_OFFSET)) {
