@@ -30,6 +30,7 @@ static void save(struct migration *m)
 
     m->save_outstanding = true;
     m->last_saved_us = clock_monotonic_us();
+    migration_story_flush(m);
     cloud_migration_save(m->agent->cloud, m->context, m->record, migration_role_name(m->role),
                          account, saved, migration_ref(m));
 }
@@ -117,8 +118,7 @@ void migration_note(struct migration *m, const char *format, ...)
     vsnprintf(text, sizeof(text), format, args);
     va_end(args);
     log_info("migration %s: %s", m->uuid, text);
-    if (json_object_array_length(m->progress.actions) < 100)
-        json_object_array_add(m->progress.actions, json_object_new_string(text));
+    migration_story_note(m, text);
 }
 
 /* ---- the account ---- */

@@ -22,6 +22,8 @@ static void answered(void *aux, const struct err *failure)
 
     b->asked = false;
     b->active = failure ? BINDINGS_UNKNOWN : b->asked_for;
+    if (b->active == BINDINGS_DESTINATION)
+        migration_stamp(m, TIMELINE_BINDINGS_ACTIVE);
     if (failure)
         log_err(LOG_LEVEL_WARNING, failure, "migration %s: activation of the port bindings on %s",
                 m->uuid, b->asked_for == BINDINGS_SOURCE ? m->source_host : m->destination_host);
@@ -44,6 +46,8 @@ static void next(struct migration *m)
         return;
     b->asked = true;
     b->asked_for = b->wanted;
+    if (b->asked_for == BINDINGS_DESTINATION)
+        migration_stamp(m, TIMELINE_BINDINGS_ASKED);
     cloud_bindings(m->agent->cloud, m->context, m->instance, m->data, host, CLOUD_BINDING_ACTIVATE,
                    answered, migration_ref(m));
 }

@@ -138,6 +138,16 @@ struct show {
     struct json_object *result;
 };
 
+/* Consumes the account, which may be NULL. */
+static void show_reply(struct command *command, struct json_object *o, struct json_object *account)
+{
+    json_add(o, "migration", account);
+    if (account && json_get_bool(command->args, "timeline", false))
+        command_reply_story(command, o, account, false);
+    else
+        command_reply(command, o);
+}
+
 static void show_ended(void *aux, struct json_object *result, const struct err *failure)
 {
     struct show *show = aux;
@@ -147,8 +157,7 @@ static void show_ended(void *aux, struct json_object *result, const struct err *
     /* the instance is what was asked for: without its history it is shown still */
     if (!failure && json_object_is_type(result, json_type_array))
         newest = json_object_array_get_idx(result, 0);
-    json_add(show->result, "migration", json_object_get(newest));
-    command_reply(command, show->result);
+    show_reply(command, show->result, json_object_get(newest));
     free(show);
 }
 
@@ -169,8 +178,7 @@ static void shown(struct command *command, struct look *look)
     struct json_object *o = guest_details(command->agent, look->guest);
 
     if (m) {
-        json_add(o, "migration", migration_account(m));
-        command_reply(command, o);
+        show_reply(command, o, migration_account(m));
         return;
     }
     struct show *show = NEW(struct show);

@@ -22,9 +22,9 @@ struct command {
     X("stats", false, command_stats, "")                                                           \
     X("operations", false, command_operations, "")                                                 \
     X("list", false, command_list, "")                                                             \
-    X("show", false, command_show, "instance")                                                     \
+    X("show", false, command_show, "instance timeline")                                            \
     X("migrations", false, command_migrations, "instance status limit")                            \
-    X("migration", false, command_migration, "migration instance")                                 \
+    X("migration", false, command_migration, "migration instance story")                           \
     X("migrate", true, command_migrate, "instance dest block_migration disk_over_commit settings") \
     X("abort", true, command_abort, "migration instance")                                          \
     X("force-complete", true, command_force_complete, "migration instance")                        \
@@ -56,3 +56,7 @@ int command_opt_choice(const struct command *command, const char *key, int *out,
 bool command_is_under_way(const struct migration *migration);
 /* The newest migration of an instance in memory, by its uuid; NULL if none. */
 struct migration *command_newest(const struct agent *agent, const char *instance_uuid);
+/* Replies with `answer` (consumed) when the story of the account's migration (agent/story.h) is added to
+ * `account`, which is the answer or lies within it. */
+void command_reply_story(struct command *command, struct json_object *answer,
+                         struct json_object *account, bool with_samples);

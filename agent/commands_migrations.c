@@ -135,6 +135,52 @@ static int not_found(const struct agent *agent, const struct choice *choice, con
     return err_set(e, ERR_NO_MIGRATION, "%s %s on %s", text, what, agent->host);
 }
 
+/* ---- with what happened ---- */
+
+struct telling {
+    struct command *command;
+    struct json_object *answer, *account; /* the account is the answer or within it */
+    bool with_samples;
+};
+
+static void told(void *aux, struct json_object *entries, const struct err *failure)
+{
+    struct telling *telling = aux;
+
+    if (failure) {
+        json_object_put(telling->answer);
+        command_fail(telling->command, failure);
+    } else {
+        story_tell(telling->account, entries, telling->with_samples);
+        command_reply(telling->command, telling->answer);
+    }
+    free(telling);
+}
+
+void command_reply_story(struct command *command, struct json_object *answer,
+                         struct json_object *account, bool with_samples)
+{
+    struct telling *telling = NEW(struct telling);
+    const char *uuid = json_get_string(account, "uuid", "");
+    const char *role = json_get_string(account, "role", "source");
+    enum migration_role in = text_equal(role, "source") ? MIGRATION_SOURCE : MIGRATION_DESTINATION;
+    struct migration *m = migration_find(command->agent, in, uuid);
+
+    if (m)
+        migration_story_flush(m);
+    *telling = (struct telling){command, answer, account, with_samples};
+    cloud_story(command->agent->cloud, uuid, role, told, telling);
+}
+
+/* The account alone or, when the command asks for it, with its story. Consumes the account. */
+static void reply_account(struct command *command, struct json_object *account)
+{
+    if (json_get_bool(command->args, "story", false))
+        command_reply_story(command, account, account, true);
+    else
+        command_reply(command, account);
+}
+
 /* ---- migrations ---- */
 
 struct listing {
@@ -261,7 +307,7 @@ static void searched(void *aux, struct json_object *result, const struct err *fa
         not_found(command->agent, &search->choice, "is not known", &e);
     free(search);
     if (found)
-        command_reply(command, json_object_get(found));
+        reply_account(command, json_object_get(found));
     else
         command_fail(command, failure ? failure : &e);
 }
@@ -269,12 +315,12 @@ static void searched(void *aux, struct json_object *result, const struct err *fa
 static void search_history(struct command *command, const struct choice *choice)
 {
     struct search *search = NEW(struct search);
-    bool by_uuid = choice->instance && text_check_uuid(choice->instance, "instance", NULL) == 0;
+    _cleanup_(str_freep) char *number = text_format("%lld", (long long)choice->id);
+    const char *key = choice->instance ? choice->instance : choice->uuid;
 
     search->command = command;
     search->choice = *choice;
-    cloud_migrations(command->agent->cloud, by_uuid ? choice->instance : NULL, NULL, LIMIT_MAX,
-                     searched, search);
+    cloud_migrations(command->agent->cloud, key ? key : number, NULL, LIMIT_MAX, searched, search);
 }
 
 void command_migration(struct command *command)
@@ -291,7 +337,7 @@ void command_migration(struct command *command)
     if (!m)
         m = find_chosen(command->agent, &choice);
     if (m)
-        command_reply(command, migration_account(m));
+        reply_account(command, migration_account(m));
     else
         search_history(command, &choice);
 }

@@ -157,6 +157,7 @@ void destination_accept(struct agent *agent, struct rpc_request *request)
         return;
     }
     struct migration *m = make_migration(agent, request, uuid, instance, STEAL(data));
+    migration_stamp(m, TIMELINE_ACCEPTED);
     m->disk_info = STEAL(disks);
     struct migration_job job = {.name = "journal", .done = accepted};
     migration_submit(m, &job, false, true);
@@ -369,6 +370,11 @@ static void prepare_done(struct migration_job *job)
     machine_event(m, MACHINE_EVENT_PREPARED);
 }
 
+bool destination_peer_is_ours(const struct migration *m)
+{
+    return migrate_data_computed_source_uri(m->data) != NULL;
+}
+
 static bool is_named(const char *id)
 {
     return id && *id;
@@ -537,6 +543,9 @@ static void answer_prepared(struct migration *m)
     if (m->request && m->state == MACHINE_DESTINATION_PREPARED) {
         cloud_event_finish(m->agent->cloud, m->context, m->instance_uuid,
                            "compute_pre_live_migration", NULL);
+        migration_stamp(m, TIMELINE_PREPARED);
+        if (destination_peer_is_ours(m))
+            migrate_data_set_computed_timeline(m->data, timeline_to_peer(&m->timeline));
         rpc_reply(m->request, migrate_data_to_json(m->data));
         m->request = NULL;
     }

@@ -9,6 +9,9 @@ void destination_arm(struct migration *migration);
 /* After a restart, in PREPARED: ports armed again, the direct line open with the key of the record. */
 void destination_rearm(struct migration *migration);
 
+/* Is the source an agent of ours? Nova's own would not understand what we add for it. */
+bool destination_peer_is_ours(const struct migration *migration);
+
 /* Ends the open request, if there is one, with the first failure. */
 void destination_refuse_request(struct migration *migration);
 

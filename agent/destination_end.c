@@ -95,13 +95,26 @@ static struct settle *settle_new(struct agent *agent, const struct instance *ins
 
 /* ---- what Nova and Neutron are told ---- */
 
+/* Nova's is None; an agent of ours is told what was seen here. */
+static struct json_object *answer(const struct migration *m)
+{
+    struct json_object *o;
+
+    if (!destination_peer_is_ours(m))
+        return NULL;
+    o = json_object_new_object();
+    json_add(o, "computed_timeline", timeline_to_peer(&m->timeline));
+    return o;
+}
+
 /* The guest is here, and the source may go on. */
 static void answer_source(struct migration *m)
 {
     if (m->request) {
         cloud_event_finish(m->agent->cloud, m->context, m->instance_uuid,
                            "compute_post_live_migration_at_destination", NULL);
-        rpc_reply(m->request, NULL);
+        migration_stamp(m, TIMELINE_CONFIRMED);
+        rpc_reply(m->request, answer(m));
     }
     m->request = NULL;
 }
@@ -376,6 +389,7 @@ void destination_end(struct migration *m)
         answer_source(m);
     if (m->state == MACHINE_DESTINATION_COMPLETED && m->armed)
         net_announce(m->armed);
+    migration_stamp(m, TIMELINE_ENDED);
     if (m->told_back)
         cloud_event_finish(m->agent->cloud, m->context, m->instance_uuid, ROLLBACK_EVENT, NULL);
     migration_set_status(m, machine_state_text(m->state));

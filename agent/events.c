@@ -49,6 +49,9 @@ static void source_paused(struct migration *m, int64_t at_us)
 {
     if (m->peer)
         switchover_peer_send(m->peer, SWITCHOVER_PAUSED);
+    migration_stamp_at(m, TIMELINE_PAUSED, at_us, 0);
+    if (m->peer)
+        migration_stamp(m, TIMELINE_SIGNAL_SENT);
     bindings_switch(m);
     m->switching = !m->suspended_by_us;
     m->progress.paused_us = at_us;
@@ -64,6 +67,7 @@ void source_reverted(struct migration *m, int64_t at_us)
     m->progress.resumed_us = at_us;
     if (m->peer)
         switchover_peer_send(m->peer, SWITCHOVER_REVERTED);
+    migration_stamp_at(m, TIMELINE_REVERTED, at_us, 0);
     bindings_return(m);
     if (m->armed)
         net_announce(m->armed);
@@ -104,6 +108,9 @@ static void destination_event(struct migration *m, enum virt_event event, int64_
     /* again: for a Python source this is the first, for ours it repairs what came too early */
     if (m->armed)
         m->progress.announced = (int)net_announce(m->armed);
+    migration_stamp_at(m, TIMELINE_RESUMED, at_us, 0);
+    if (m->armed)
+        migration_stamp(m, TIMELINE_ANNOUNCED);
     machine_event(m, MACHINE_EVENT_ARRIVED);
 }
 
@@ -127,9 +134,10 @@ void agent_virt_iteration(void *aux, const char *uuid, int iteration, int64_t at
     struct agent *agent = aux;
     struct migration *m = migration_find_instance(agent, MIGRATION_SOURCE, uuid);
 
-    (void)at_us;
-    if (m)
-        monitor_iteration(m, iteration);
+    if (!m)
+        return;
+    migration_stamp_at(m, TIMELINE_ITERATION, at_us, iteration);
+    monitor_iteration(m, iteration);
 }
 
 void agent_virt_job_completed(void *aux, const char *uuid, const struct virt_job *job,
@@ -141,6 +149,7 @@ void agent_virt_job_completed(void *aux, const char *uuid, const struct virt_job
     if (!m || !job->completed)
         return;
     m->progress.ended_us = at_us;
+    migration_stamp_at(m, TIMELINE_JOB_COMPLETED, at_us, 0);
     monitor_completed(m, job);
 }
 
@@ -176,6 +185,9 @@ void agent_switchover_signal(void *aux, const char *migration_uuid, enum switcho
     m->progress.paused_us = at_us;
     if (m->armed)
         m->progress.announced = (int)net_announce(m->armed);
+    migration_stamp_at(m, TIMELINE_SIGNAL_RECEIVED, at_us, 0);
+    if (m->armed)
+        migration_stamp(m, TIMELINE_ANNOUNCED);
     log_debug("migration %s: the source paused the guest; %d port(s) announced %lld us later",
               m->uuid, m->progress.announced, (long long)(clock_monotonic_us() - at_us));
 }

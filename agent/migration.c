@@ -30,6 +30,7 @@ struct migration *migration_new(struct agent *agent, enum migration_role role, c
     m->progress.actions = json_object_new_array();
     m->final_state = MACHINE_SOURCE_FAILED;
     m->created_us = m->updated_us = clock_realtime_us();
+    timeline_begin(&m->timeline, clock_monotonic_us(), m->created_us);
     m->next = agent->migrations;
     agent->migrations = m;
     return m;

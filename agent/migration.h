@@ -13,6 +13,7 @@
 #include "agent/machine.h"
 #include "agent/policy.h"
 #include "agent/settings.h"
+#include "agent/story.h"
 
 struct parts;
 
@@ -77,6 +78,10 @@ struct migration {
         disks_bandwidth_mib; /* source: of all disks together, as the call began; 0 = none copied, no limit */
     struct policy policy;
     struct migration_progress progress;
+    struct timeline timeline;
+    unsigned stamps_kept; /* of the timeline, in the history */
+    int64_t sample_due_s; /* since libvirt's call: before it no sample is kept */
+    int64_t sample_stride_s;
     struct undo *undo; /* destination: journaled undo steps; used by one job at a time */
     struct net_armed *armed;
     struct switchover_peer *peer;            /* source */

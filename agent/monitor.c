@@ -353,6 +353,7 @@ static void sampled(struct migration_job *job)
     m->progress.has_job = true;
     memory_began(m, sample->job.iteration);
     decide(m);
+    migration_story_sample(m);
     migration_save_counters(m);
 }
 

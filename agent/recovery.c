@@ -311,6 +311,7 @@ static void resume(struct agent *agent, struct json_object *record)
     }
     log_warning("migration %s of %s (%s) was unfinished at the last end: it was %s", m->uuid,
                 m->instance_uuid, migration_role_name(m->role), machine_state_text(m->state));
+    migration_story_restore(m);
     if (m->role == MIGRATION_SOURCE)
         resume_source(m);
     else

@@ -118,6 +118,7 @@ void source_accept(struct agent *agent, struct rpc_request *request)
         return;
     }
     m->request = request;
+    migration_stamp(m, TIMELINE_ACCEPTED);
     struct migration_job job = {.name = "journal", .done = accepted};
     migration_submit(m, &job, false, true);
 }
@@ -183,6 +184,7 @@ void source_next(struct agent *agent)
             break;
         m->holds_place = true;
         agent->running_out++;
+        migration_stamp(m, TIMELINE_PLACE);
         machine_event(m, MACHINE_EVENT_PLACE);
     }
     source_share_bandwidth(agent);
@@ -256,6 +258,9 @@ static void prepared(void *aux, struct json_object *result, const struct err *fa
     } else {
         migrate_data_free(m->data);
         m->data = data;
+        migration_stamp(m, TIMELINE_PREPARED);
+        migration_stamp_peer(m, migrate_data_computed_timeline(data));
+        object_unset(data->object, "computed_timeline"); /* it was for us alone */
         machine_event(m, MACHINE_EVENT_PREPARED);
     }
     migration_unref(m);
@@ -305,6 +310,7 @@ static void call_destination(struct migration *m)
     json_add(args, "disk", disk_argument(m));
     json_add(args, "migrate_data", migrate_data_to_json(m->data));
     m->destination_prepared = true;
+    migration_stamp(m, TIMELINE_PREPARE_ASKED);
     rpc_call(agent->rpc, &target, RPC_METHOD_pre_live_migration, args, m->context, &options,
              prepared, migration_ref(m));
 }
@@ -520,6 +526,7 @@ static void run_done(struct migration_job *job)
 {
     struct run *run = job->aux;
 
+    migration_stamp(job->migration, TIMELINE_RETURNED);
     /* the record could not be written: nothing was started */
     if (job->result < 0 && run->outcome == VIRT_OUTCOME_COMPLETED)
         run->outcome = VIRT_OUTCOME_FAILED;
@@ -581,6 +588,7 @@ void source_run(struct migration *m)
     fill_migration(m, run);
     job.aux = run;
     m->progress.started_us = clock_monotonic_us();
+    migration_stamp(m, TIMELINE_CALLED);
     migration_set_status(m, "running");
     migration_submit(m, &job, true, true);
     monitor_start(m);

@@ -170,12 +170,14 @@ static void answered(void *aux, struct json_object *result, const struct err *fa
 {
     struct migration *m = aux;
 
-    (void)result; /* None */
     if (m->agent->closing) {
         migration_unref(m);
         return;
     }
     if (!failure) {
+        migration_stamp(m, TIMELINE_CONFIRMED);
+        /* Nova's answer is None, an agent of ours adds what it saw */
+        migration_stamp_peer(m, json_get(result, "computed_timeline"));
         machine_event(m, MACHINE_EVENT_CONFIRMED);
     } else if (failure->code == ERR_INSTANCE_STATE || failure->code == ERR_NO_INSTANCE) {
         migration_fail(m, failure);
@@ -341,7 +343,9 @@ static void cleaned(struct migration_job *job)
         log_err(LOG_LEVEL_ERROR, &job->e, "migration %s completed, but something is left on %s",
                 m->uuid, m->source_host);
         migration_note(m, "left behind on %s: %s", m->source_host, job->e.text);
+        return;
     }
+    migration_stamp(m, TIMELINE_CLEANED);
 }
 
 static void drop_allocation(struct migration *m, cloud_done_fn done, void *aux)
@@ -612,6 +616,7 @@ void source_end(struct migration *m)
     struct err failure = m->failure;
 
     metric_inc(end_metric(m->state));
+    migration_stamp(m, TIMELINE_ENDED);
     if (completed && err_is_set(&m->failure)) { /* what looked like one on the way was none */
         free(m->message);
         m->message = NULL;

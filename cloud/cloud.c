@@ -211,11 +211,29 @@ void cloud_allocations_drop(struct cloud *cloud, struct json_object *context,
                             later_new(cloud, done, NULL, aux));
 }
 
-void cloud_migrations(struct cloud *cloud, const char *instance_uuid, const char *status, int limit,
+void cloud_migrations(struct cloud *cloud, const char *key, const char *status, int limit,
                       cloud_result_fn done, void *aux)
 {
-    cloud->ops->migrations(cloud, instance_uuid, status, limit > 0 ? limit : 100, later_result,
+    cloud->ops->migrations(cloud, key, status, limit > 0 ? limit : 100, later_result,
                            later_new(cloud, NULL, done, aux));
+}
+
+void cloud_story_add(struct cloud *cloud, const char *uuid, const char *role, const char *kind,
+                     int64_t at_us, struct json_object *entry)
+{
+    cloud->ops->story_add(cloud, uuid, role, kind, at_us, entry);
+}
+
+void cloud_story_thin(struct cloud *cloud, const char *uuid, const char *role, const char *kind,
+                      int64_t from_us, int64_t every_s)
+{
+    cloud->ops->story_thin(cloud, uuid, role, kind, from_us, every_s);
+}
+
+void cloud_story(struct cloud *cloud, const char *uuid, const char *role, cloud_result_fn done,
+                 void *aux)
+{
+    cloud->ops->story(cloud, uuid, role, later_result, later_new(cloud, NULL, done, aux));
 }
 
 void cloud_migrate(struct cloud *cloud, const struct cloud_migrate_request *request,

@@ -83,9 +83,23 @@ void cloud_allocations_revert(struct cloud *cloud, struct json_object *context,
 void cloud_allocations_drop(struct cloud *cloud, struct json_object *context,
                             const struct migration_record *record, cloud_done_fn done, void *aux);
 
-/* Accounts of migrations, newest first: array of `details`. Filters may be NULL; limit 0 = 100. */
-void cloud_migrations(struct cloud *cloud, const char *instance_uuid, const char *status, int limit,
+/* Accounts of migrations, newest first: array of `details`. Filters may be NULL; `key` is a uuid or name of
+ * the instance, or a uuid or number of the migration; limit 0 = 100. */
+void cloud_migrations(struct cloud *cloud, const char *key, const char *status, int limit,
                       cloud_result_fn done, void *aux);
+
+/*
+ * What happened during a migration, kept beside its account for as long: entries (objects, borrowed) of
+ * a kind at a time. Best effort; the same entry is kept once. thin: of that kind only the first of each
+ * every_s seconds, counted from from_us, stays. cloud_story() gives an array in the order of
+ * time, each entry with "kind" and "at_us" added.
+ */
+void cloud_story_add(struct cloud *cloud, const char *uuid, const char *role, const char *kind,
+                     int64_t at_us, struct json_object *entry);
+void cloud_story_thin(struct cloud *cloud, const char *uuid, const char *role, const char *kind,
+                      int64_t from_us, int64_t every_s);
+void cloud_story(struct cloud *cloud, const char *uuid, const char *role, cloud_result_fn done,
+                 void *aux);
 
 /* What the conductor is asked for; standalone plays that part. */
 struct cloud_migrate_request {

@@ -40,8 +40,14 @@ struct cloud_ops {
     void (*allocations)(struct cloud *cloud, struct json_object *context,
                         const struct instance *instance, const struct migration_record *record,
                         cloud_done_fn done, void *aux);
-    void (*migrations)(struct cloud *cloud, const char *instance_uuid, const char *status,
-                       int limit, cloud_result_fn done, void *aux);
+    void (*migrations)(struct cloud *cloud, const char *key, const char *status, int limit,
+                       cloud_result_fn done, void *aux);
+    void (*story_add)(struct cloud *cloud, const char *uuid, const char *role, const char *kind,
+                      int64_t at_us, struct json_object *entry);
+    void (*story_thin)(struct cloud *cloud, const char *uuid, const char *role, const char *kind,
+                       int64_t from_us, int64_t every_s);
+    void (*story)(struct cloud *cloud, const char *uuid, const char *role, cloud_result_fn done,
+                  void *aux);
     void (*migrate)(struct cloud *cloud, const struct cloud_migrate_request *request,
                     cloud_result_fn done, void *aux);
 

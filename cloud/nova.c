@@ -23,6 +23,15 @@ LOG_MODULE(nova);
 
 enum { TRANSFER_THREADS = 4, FAULT_MESSAGE_MAX = 255 };
 
+/* How much of the history stays. */
+static void keep_history(struct nova *nova)
+{
+    const struct conf *conf = nova->cloud->conf;
+
+    store_keep(nova->store, conf_int(conf, CONF_agent_history_days),
+               conf_int(conf, CONF_agent_history_max));
+}
+
 static int open_store(struct nova *nova, struct err *e)
 {
     const struct conf *conf = nova->cloud->conf;
@@ -31,7 +40,7 @@ static int open_store(struct nova *nova, struct err *e)
 
     if (store_open(&nova->store, nova->cloud->loop, path, e) < 0)
         return -1;
-    store_prune(nova->store, conf_int(conf, CONF_agent_history_days));
+    keep_history(nova);
     return 0;
 }
 
@@ -89,6 +98,8 @@ static void nova_reload(struct cloud *cloud)
     struct nova *nova = nova_of(cloud);
 
     conductor_reload(nova->conductor, cloud->conf);
+    if (nova->store)
+        keep_history(nova);
     for (int kind = 0; kind < SERVICE_KIND_COUNT; kind++)
         if (nova->services[kind])
             service_reload(nova->services[kind], cloud->conf);
@@ -259,10 +270,28 @@ static void nova_migration_save(struct cloud *cloud, struct json_object *context
     one_saved(saves, NULL);
 }
 
-static void nova_migrations(struct cloud *cloud, const char *instance_uuid, const char *status,
-                            int limit, cloud_result_fn done, void *aux)
+static void nova_migrations(struct cloud *cloud, const char *key, const char *status, int limit,
+                            cloud_result_fn done, void *aux)
 {
-    store_migrations(nova_of(cloud)->store, instance_uuid, status, limit, done, aux);
+    store_migrations(nova_of(cloud)->store, key, status, limit, done, aux);
+}
+
+static void nova_story_add(struct cloud *cloud, const char *uuid, const char *role,
+                           const char *kind, int64_t at_us, struct json_object *entry)
+{
+    store_story_add(nova_of(cloud)->store, uuid, role, kind, at_us, entry);
+}
+
+static void nova_story_thin(struct cloud *cloud, const char *uuid, const char *role,
+                            const char *kind, int64_t from_us, int64_t every_s)
+{
+    store_story_thin(nova_of(cloud)->store, uuid, role, kind, from_us, every_s);
+}
+
+static void nova_story(struct cloud *cloud, const char *uuid, const char *role,
+                       cloud_result_fn done, void *aux)
+{
+    store_story(nova_of(cloud)->store, uuid, role, done, aux);
 }
 
 static void nova_migrate(struct cloud *cloud, const struct cloud_migrate_request *request,
@@ -671,6 +700,9 @@ const struct cloud_ops cloud_nova_ops = {
     .bindings_warm = neutron_bindings_warm,
     .allocations = placement_allocations,
     .migrations = nova_migrations,
+    .story_add = nova_story_add,
+    .story_thin = nova_story_thin,
+    .story = nova_story,
     .migrate = nova_migrate,
     .reload = nova_reload,
     .node_start = nova_node_start,

@@ -16,6 +16,13 @@
 
 LOG_MODULE(standalone);
 
+/* How much of the history stays. */
+static void standalone_keep(struct cloud *cloud)
+{
+    store_keep(cloud->state, conf_int(cloud->conf, CONF_agent_history_days),
+               conf_int(cloud->conf, CONF_agent_history_max));
+}
+
 static int standalone_open(struct cloud *cloud, struct err *e)
 {
     const char *directory = conf_string(cloud->conf, CONF_agent_state_directory);
@@ -25,7 +32,7 @@ static int standalone_open(struct cloud *cloud, struct err *e)
     if (store_open(&store, cloud->loop, path, e) < 0)
         return -1;
     cloud->state = store;
-    store_prune(store, conf_int(cloud->conf, CONF_agent_history_days));
+    standalone_keep(cloud);
     return 0;
 }
 
@@ -114,10 +121,28 @@ static void standalone_allocations(struct cloud *cloud, struct json_object *cont
     done(aux, NULL);
 }
 
-static void standalone_migrations(struct cloud *cloud, const char *instance_uuid,
-                                  const char *status, int limit, cloud_result_fn done, void *aux)
+static void standalone_migrations(struct cloud *cloud, const char *key, const char *status,
+                                  int limit, cloud_result_fn done, void *aux)
 {
-    store_migrations(cloud->state, instance_uuid, status, limit, done, aux);
+    store_migrations(cloud->state, key, status, limit, done, aux);
+}
+
+static void standalone_story_add(struct cloud *cloud, const char *uuid, const char *role,
+                                 const char *kind, int64_t at_us, struct json_object *entry)
+{
+    store_story_add(cloud->state, uuid, role, kind, at_us, entry);
+}
+
+static void standalone_story_thin(struct cloud *cloud, const char *uuid, const char *role,
+                                  const char *kind, int64_t from_us, int64_t every_s)
+{
+    store_story_thin(cloud->state, uuid, role, kind, from_us, every_s);
+}
+
+static void standalone_story(struct cloud *cloud, const char *uuid, const char *role,
+                             cloud_result_fn done, void *aux)
+{
+    store_story(cloud->state, uuid, role, done, aux);
 }
 
 /* ---- the conductor's part ---- */
@@ -381,5 +406,9 @@ const struct cloud_ops cloud_standalone_ops = {
     .bindings = standalone_bindings,
     .allocations = standalone_allocations,
     .migrations = standalone_migrations,
+    .story_add = standalone_story_add,
+    .story_thin = standalone_story_thin,
+    .story = standalone_story,
+    .reload = standalone_keep,
     .migrate = standalone_migrate,
 };

@@ -5,9 +5,9 @@
 #include <semaphore.h>
 #include <sqlite3.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 
+#include "cloud/store_file.h"
 #include "lib/clock.h"
 #include "lib/json.h"
 #include "lib/log.h"
@@ -16,27 +16,17 @@
 
 LOG_MODULE(store);
 
-enum { CLOSE_WAIT_S = 1, BUSY_MS = 5000 };
+enum { CLOSE_WAIT_S = 1 };
+#define PRUNE_PERIOD_US (3600 * USEC_PER_SEC)
 
 struct store {
-    sqlite3 *db; /* used by the one worker thread only, once open */
+    char *path;
+    sqlite3 *db; /* used by the one worker thread only, once open; NULL = it could not be renewed */
     struct workers *worker;
+    struct loop_timer *prune_timer;
+    int64_t keep_days, keep_count;
+    bool failing; /* what nobody waits for could not be written, which was said */
 };
-
-static const char schema[] =
-    "CREATE TABLE IF NOT EXISTS migrations ("
-    " uuid TEXT NOT NULL, role TEXT NOT NULL, id INTEGER, instance_uuid TEXT, name TEXT, status "
-    "TEXT,"
-    " created_at TEXT, updated_us INTEGER NOT NULL, account TEXT NOT NULL, PRIMARY KEY (uuid, "
-    "role));"
-    "CREATE INDEX IF NOT EXISTS migrations_by_instance ON migrations (instance_uuid);"
-    "CREATE TABLE IF NOT EXISTS events ("
-    " at_us INTEGER NOT NULL, instance_uuid TEXT, request_id TEXT, event TEXT, finished INTEGER,"
-    " failure TEXT);"
-    "CREATE TABLE IF NOT EXISTS faults ("
-    " at_us INTEGER NOT NULL, instance_uuid TEXT, class TEXT, text TEXT);"
-    "CREATE TABLE IF NOT EXISTS numbers (last INTEGER NOT NULL);"
-    "INSERT INTO numbers (last) SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM numbers);";
 
 static int db_error(sqlite3 *db, struct err *e, const char *what)
 {
@@ -117,28 +107,60 @@ static void take_row(struct query *query, sqlite3_stmt *statement)
         log_err(LOG_LEVEL_WARNING, &e, "an account in the migrations' database cannot be read");
 }
 
+/* SQLite's code of the end. */
+static int run_once(struct query *query)
+{
+    sqlite3_stmt *statement = NULL;
+    int step;
+
+    json_object_put(query->result);
+    query->result = query->rows == ROWS_JSON_ARRAY ? json_object_new_array() : NULL;
+    step = sqlite3_prepare_v2(query->store->db, query->sql, -1, &statement, NULL);
+    if (step == SQLITE_OK) {
+        bind_all(statement, query);
+        while ((step = sqlite3_step(statement)) == SQLITE_ROW)
+            if (query->rows != ROWS_NONE)
+                take_row(query, statement);
+    }
+    if (step != SQLITE_DONE)
+        db_error(query->store->db, &query->e, "statement");
+    sqlite3_finalize(statement);
+    return step;
+}
+
+/* The history is lost, the agent is not. */
+static int renew(struct store *store, struct err *e)
+{
+    struct err why = *e;
+
+    sqlite3_close_v2(STEAL(store->db));
+    if (store_file_set_aside(store->path, why.text, e) < 0 ||
+        store_file_open(store->path, &store->db, e) < 0)
+        return -1;
+    err_clear(e);
+    return 0;
+}
+
 static void query_run(void *aux)
 {
     struct query *query = aux;
-    sqlite3_stmt *statement = NULL;
+    struct store *store = query->store;
 
     query->code = -1;
-    if (query->rows == ROWS_JSON_ARRAY)
-        query->result = json_object_new_array();
-    if (sqlite3_prepare_v2(query->store->db, query->sql, -1, &statement, NULL) != SQLITE_OK) {
-        db_error(query->store->db, &query->e, "statement");
+    if (!store->db && store_file_open(store->path, &store->db, &query->e) < 0)
         return;
-    }
-    bind_all(statement, query);
-    int step;
-    while ((step = sqlite3_step(statement)) == SQLITE_ROW)
-        if (query->rows != ROWS_NONE)
-            take_row(query, statement);
-    if (step == SQLITE_DONE)
-        query->code = 0;
-    else
-        db_error(query->store->db, &query->e, "statement");
-    sqlite3_finalize(statement);
+    int code = run_once(query);
+    if (store_file_is_damage(code) && renew(store, &query->e) == 0)
+        code = run_once(query);
+    query->code = code == SQLITE_DONE ? 0 : -1;
+}
+
+/* What nobody waits for fails in rows when the disk is full: the first is told. */
+static void unheard(struct store *store, const struct err *failure)
+{
+    if (failure && !store->failing)
+        log_err(LOG_LEVEL_WARNING, failure, "the history of migrations has gaps from now on");
+    store->failing = failure != NULL;
 }
 
 static void query_done(void *aux, enum work_end end)
@@ -155,8 +177,8 @@ static void query_done(void *aux, enum work_end end)
         query->done(query->aux, failure);
     else if (query->result_done)
         query->result_done(query->aux, failure ? NULL : query->result, failure);
-    else if (failure)
-        log_err(LOG_LEVEL_WARNING, failure, "left out");
+    else
+        unheard(query->store, end == WORK_DONE ? failure : NULL);
 }
 
 static void query_release(void *aux)
@@ -182,38 +204,18 @@ static void query_submit(struct query *query)
 
 /* ---- opening ---- */
 
-static int open_database(const char *path, sqlite3 **out, struct err *e)
-{
-    sqlite3 *db = NULL;
-    char *message = NULL;
-    mode_t before = umask(0077);
-    int code = sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL);
-
-    (void)umask(before);
-    if (code == SQLITE_OK)
-        code = sqlite3_exec(db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;", NULL, NULL,
-                            &message);
-    if (code == SQLITE_OK)
-        code = sqlite3_exec(db, schema, NULL, NULL, &message);
-    if (code != SQLITE_OK) {
-        err_set(e, ERR_SYSTEM, "database %s: %s", path, message ? message : sqlite3_errstr(code));
-        sqlite3_free(message);
-        sqlite3_close(db);
-        return -1;
-    }
-    sqlite3_busy_timeout(db, BUSY_MS);
-    *out = db;
-    return 0;
-}
+static void prune_again(void *aux);
 
 int store_open(struct store **out, struct loop *loop, const char *path, struct err *e)
 {
     struct store *store = NEW(struct store);
 
-    if (open_database(path, &store->db, e) < 0 || workers_new(&store->worker, loop, 1, e) < 0) {
+    store->path = text_dup(path);
+    if (store_file_open(path, &store->db, e) < 0 || workers_new(&store->worker, loop, 1, e) < 0) {
         store_close(store);
         return -1;
     }
+    store->prune_timer = loop_timer_new(loop, "prune the history", prune_again, store);
     *out = store;
     return 0;
 }
@@ -250,11 +252,13 @@ void store_close(struct store *store)
 {
     if (!store)
         return;
+    loop_timer_free(store->prune_timer);
     if (store->worker) {
         wait_for_queued(store);
         workers_free(store->worker, CLOSE_WAIT_S * USEC_PER_SEC);
     }
     sqlite3_close_v2(store->db);
+    free(store->path);
     free(store);
 }
 
@@ -321,15 +325,15 @@ void store_add_fault(struct store *store, const char *instance_uuid, const char 
     query_submit(query);
 }
 
-void store_migrations(struct store *store, const char *instance_uuid, const char *status, int limit,
+void store_migrations(struct store *store, const char *key, const char *status, int limit,
                       cloud_result_fn done, void *aux)
 {
-    struct query *query =
-        query_new(store, "SELECT account FROM migrations WHERE (?1 IS NULL OR instance_uuid = ?1 OR"
-                         " uuid = ?1 OR name = ?1) AND (?2 IS NULL OR status = ?2)"
-                         " ORDER BY updated_us DESC, id DESC LIMIT ?3");
+    struct query *query = query_new(
+        store, "SELECT account FROM migrations WHERE (?1 IS NULL OR instance_uuid = ?1 OR"
+               " uuid = ?1 OR name = ?1 OR CAST(id AS TEXT) = ?1) AND (?2 IS NULL OR status = ?2)"
+               " ORDER BY updated_us DESC, id DESC LIMIT ?3");
 
-    add_text(query, instance_uuid);
+    add_text(query, key);
     add_text(query, status);
     add_number(query, limit);
     query->rows = ROWS_JSON_ARRAY;
@@ -338,16 +342,89 @@ void store_migrations(struct store *store, const char *instance_uuid, const char
     query_submit(query);
 }
 
-void store_prune(struct store *store, int64_t days)
-{
-    static const char *const statements[] = {"DELETE FROM migrations WHERE updated_us < ?",
-                                             "DELETE FROM events WHERE at_us < ?",
-                                             "DELETE FROM faults WHERE at_us < ?"};
-    int64_t before_us = clock_realtime_us() - days * 86400 * USEC_PER_SEC;
+/* ---- what happened during a migration ---- */
 
-    for (size_t i = 0; i < ARRAY_LEN(statements); i++) {
-        struct query *query = query_new(store, statements[i]);
-        add_number(query, before_us);
-        query_submit(query);
-    }
+void store_story_add(struct store *store, const char *uuid, const char *role, const char *kind,
+                     int64_t at_us, struct json_object *entry)
+{
+    struct query *query =
+        query_new(store, "INSERT OR IGNORE INTO story (uuid, role, kind, at_us, entry)"
+                         " VALUES (?, ?, ?, ?, ?)");
+    _cleanup_(str_freep) char *text = json_text(entry);
+
+    add_text(query, uuid);
+    add_text(query, role);
+    add_text(query, kind);
+    add_number(query, at_us);
+    add_text(query, text);
+    query_submit(query);
+}
+
+void store_story_thin(struct store *store, const char *uuid, const char *role, const char *kind,
+                      int64_t from_us, int64_t every_s)
+{
+    struct query *query =
+        query_new(store, "DELETE FROM story WHERE uuid = ?1 AND role = ?2 AND kind = ?3 AND at_us"
+                         " NOT IN (SELECT min(at_us) FROM story WHERE uuid = ?1 AND role = ?2 AND"
+                         " kind = ?3 GROUP BY (at_us - ?4) / 1000000 / ?5)");
+
+    add_text(query, uuid);
+    add_text(query, role);
+    add_text(query, kind);
+    add_number(query, from_us);
+    add_number(query, every_s);
+    query_submit(query);
+}
+
+void store_story(struct store *store, const char *uuid, const char *role, cloud_result_fn done,
+                 void *aux)
+{
+    struct query *query =
+        query_new(store, "SELECT json_insert(entry, '$.kind', kind, '$.at_us', at_us) FROM story"
+                         " WHERE uuid = ? AND role = ? ORDER BY at_us");
+
+    add_text(query, uuid);
+    add_text(query, role);
+    query->rows = ROWS_JSON_ARRAY;
+    query->result_done = done;
+    query->aux = aux;
+    query_submit(query);
+}
+
+/* ---- retention ---- */
+
+static void prune(struct store *store, const char *sql, int64_t number)
+{
+    struct query *query = query_new(store, sql);
+
+    add_number(query, number);
+    query_submit(query);
+}
+
+static void prune_again(void *aux)
+{
+    struct store *store = aux;
+    int64_t now_us = clock_realtime_us();
+    int64_t before_us = now_us - store->keep_days * 86400 * USEC_PER_SEC;
+
+    loop_timer_arm(store->prune_timer, PRUNE_PERIOD_US);
+    prune(store, "DELETE FROM migrations WHERE updated_us < ?", before_us);
+    prune(store, "DELETE FROM events WHERE at_us < ?", before_us);
+    prune(store, "DELETE FROM faults WHERE at_us < ?", before_us);
+    prune(store,
+          "DELETE FROM migrations WHERE (uuid, role) IN (SELECT uuid, role FROM migrations"
+          " ORDER BY updated_us DESC LIMIT -1 OFFSET ?)",
+          store->keep_count);
+    /* one that is just being made may have a story before its account */
+    prune(store,
+          "DELETE FROM story WHERE at_us < ? AND NOT EXISTS (SELECT 1 FROM migrations AS m"
+          " WHERE m.uuid = story.uuid AND m.role = story.role)",
+          now_us - PRUNE_PERIOD_US);
+}
+
+void store_keep(struct store *store, int64_t days, int64_t count)
+{
+    store->keep_days = days;
+    store->keep_count = count;
+    prune_again(store);
 }

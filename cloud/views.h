@@ -93,6 +93,7 @@ VIEW_JSON(migrate_data, computed_guest)      /* source check: the guest's facts 
 VIEW_JSON(migrate_data, computed_switchover) /* pre_live_migration's answer: {address, port, key} */
 /* pre_live_migration's answer: {path at the source: path here} */
 VIEW_JSON(migrate_data, computed_paths)
+VIEW_JSON(migrate_data, computed_timeline) /* the same answer: the destination's stamps */
 VIEW_STRING(migrate_data,
             computed_source_uri) /* source check: libvirt URI where image bases can be had */
 

@@ -798,9 +798,13 @@ OPT(agent, adopt_node, BOOL, "false",
     .more = "For one start, by an operator who knows why: a lost compute_id is written again from the database, a compute node "
             "of another host name is moved here, a new host may have guests already.",
     .nova = "none", .since = "0.2")
-OPT(agent, history_days, INT, "30", .min = 1, .max = 3650, .unit = "days", .flags = CONF_RELOAD,
-    .help = "How long ended migrations stay in `computectl migrations`.",
+OPT(agent, history_days, INT, "90", .min = 1, .max = 3650, .unit = "days", .flags = CONF_RELOAD,
+    .help = "How long ended migrations stay in `computectl migrations` and can be reported on.",
     .nova = "none", .since = "0.1")
+OPT(agent, history_max, INT, "10000", .min = 10, .max = 1000000, .flags = CONF_RELOAD,
+    .help = "How many migrations stay there; the oldest go first.",
+    .more = "A migration takes 2 KB in the history, and up to 0.2 MB with its samples when it runs for ten minutes or longer.",
+    .nova = "none", .since = "0.3")
 
 GROUP(standalone, "Work without OpenStack (agent.control_plane: standalone).")
 

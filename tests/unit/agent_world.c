@@ -288,6 +288,34 @@ static void fake_migrations(struct cloud *cloud, const char *instance_uuid, cons
     done(aux, none, NULL);
 }
 
+static void fake_story_add(struct cloud *cloud, const char *uuid, const char *role,
+                           const char *kind, int64_t at_us, struct json_object *entry)
+{
+    (void)cloud;
+    (void)uuid;
+    (void)role;
+    (void)kind;
+    (void)at_us;
+    (void)entry;
+}
+
+static void fake_story_thin(struct cloud *cloud, const char *uuid, const char *role,
+                            const char *kind, int64_t from_us, int64_t every_s)
+{
+    (void)cloud;
+    (void)uuid;
+    (void)role;
+    (void)kind;
+    (void)from_us;
+    (void)every_s;
+}
+
+static void fake_story(struct cloud *cloud, const char *uuid, const char *role,
+                       cloud_result_fn done, void *aux)
+{
+    fake_migrations(cloud, uuid, role, 0, done, aux);
+}
+
 static void fake_migrate(struct cloud *cloud, const struct cloud_migrate_request *request,
                          cloud_result_fn done, void *aux)
 {
@@ -540,6 +568,9 @@ static const struct cloud_ops fake_cloud_ops = {
     .bindings = fake_bindings,
     .allocations = fake_allocations,
     .migrations = fake_migrations,
+    .story_add = fake_story_add,
+    .story_thin = fake_story_thin,
+    .story = fake_story,
     .migrate = fake_migrate,
     .instance_destroy = fake_instance_destroy,
     .info_cache_save = fake_info_cache_save,

@@ -2,6 +2,8 @@
 /* The control plane of one file: the conductor's part, and what it keeps. */
 #include "tests/unit/agent_world.h"
 
+#include <sys/stat.h>
+
 #include "lib/clock.h"
 #include "lib/json.h"
 
@@ -320,10 +322,10 @@ UNIT_TEST(ends_at_close, "what is open when the control plane is freed ends then
     forget_answer();
 }
 
-UNIT_TEST(bad_file, "a database that is none is refused with its path")
+UNIT_TEST(bad_file, "a database that cannot be made is refused with its path")
 {
     _cleanup_(str_freep) char *path = text_format("%s/migrations.sqlite", unit_directory());
-    unit_write_file(path, "this is no database, but long enough to be looked at as one .........");
+    UNIT_EQ(mkdir(path, 0700), 0);
     struct conf *conf = conf_for_test("agent.state_directory", unit_directory(), NULL);
     struct cloud *cloud = NULL;
     UNIT_FAILS(cloud_new(&cloud, w->agent.loop, conf, w->agent.rpc, "h", &unit_err), ERR_SYSTEM);
