@@ -87,6 +87,8 @@ int ctl_run_show(struct ctl *ctl, struct err *e)
     struct text_buffer text = TEXT_BUFFER_INIT;
 
     json_add_string(args, "instance", ctl->arguments[0]);
+    if (ctl->values[CTL_OPTION_TIMELINE])
+        json_add_bool(args, "timeline", true);
     int done = ask(ctl, "show", args, &result, e);
     if (done)
         return done < 0 ? -1 : 0;
@@ -100,6 +102,10 @@ int ctl_run_show(struct ctl *ctl, struct err *e)
             view_screen(&text, migration, ctl->width);
         else
             view_result(&text, migration);
+        if (ctl->values[CTL_OPTION_TIMELINE]) {
+            text_buffer_add(&text, "\n");
+            view_timeline(&text, json_get(migration, "timeline"));
+        }
     }
     json_object_put(migration);
     return ctl_print(ctl, &text, e);

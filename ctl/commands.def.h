@@ -31,6 +31,7 @@ OPTION(INTERVAL, "interval", "SECONDS", "Time between two looks; 0.5 on a termin
 OPTION(METHODS, "methods", NULL, "Also tell the RPC methods that the agent serves.")
 OPTION(CONFIG_FILE, "config-file", "FILE", "Configuration file; may be repeated.")
 OPTION(CONFIG_DIR, "config-dir", "DIRECTORY", "Directory of configuration files; may be repeated.")
+OPTION(TIMELINE, "timeline", NULL, "Also show when each step of the newest migration happened, on both hosts.")
 OPTION(OUTPUT, "output", "FILE", "Write to this new file, readable for its owner only.")
 #endif
 
@@ -53,8 +54,12 @@ COMMAND(watch, "watch", "[INSTANCE|ID]", 0, 1, WITH(MIGRATION) | WITH(INTERVAL),
         "Without an argument the one migration that runs is followed. On a terminal two bars and the figures are drawn in place; "
         "else, a line is written at each interval. The exit status tells how the migration ended.")
 COMMAND(list, "list", "", 0, 0, 0, NONE, "List the instances of the host.", "")
-COMMAND(show, "show", "INSTANCE", 1, 1, 0, INSTANCES, "Show an instance, its disks and ports and its newest migration.", "")
+COMMAND(show, "show", "INSTANCE", 1, 1, WITH(TIMELINE), INSTANCES, "Show an instance, its disks and ports and its newest migration.", "")
 COMMAND(migrations, "migrations", "[INSTANCE]", 0, 1, WITH(STATUS) | WITH(LIMIT), INSTANCES, "List migrations, newest first.", "")
+COMMAND(report, "report", "[INSTANCE|ID]", 0, 1, WITH(MIGRATION) | WITH(OUTPUT), INSTANCES,
+        "Write the report of a migration: one page of HTML that stands alone, with plots, timeline and decisions.",
+        "Without an argument the one migration that runs is meant; of an instance it is the newest. Without --output the page goes to the "
+        "standard output. A migration that still runs is reported as far as it is.")
 COMMAND(abort, "abort", "[INSTANCE|ID]", 0, 1, WITH(MIGRATION), INSTANCES,
         "Abort a migration; the instance runs on at the source.",
         "Without an argument the one migration that runs is meant.")

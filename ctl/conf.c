@@ -392,7 +392,7 @@ static char *import_yaml(const struct import *im)
 }
 
 /* Into a new file that only its owner may read: it holds secrets. */
-static int write_new_file(const char *file, const char *text, struct err *e)
+int ctl_write_new_file(const char *file, const char *text, struct err *e)
 {
     _cleanup_(fd_closep) int fd =
         open(file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -422,7 +422,7 @@ static int import_files(struct ctl *ctl, struct import *im, struct err *e)
         return -1;
     _cleanup_(str_freep) char *yaml = import_yaml(im);
     if (output)
-        return write_new_file(output, yaml, e);
+        return ctl_write_new_file(output, yaml, e);
     struct text_buffer text = TEXT_BUFFER_INIT;
     text_buffer_add(&text, yaml);
     return ctl_print(ctl, &text, e);

@@ -88,6 +88,8 @@ int ctl_call(struct ctl *ctl, const char *command, struct json_object *args,
              struct json_object **result, struct err *e);
 /* Prints and empties the buffer. -1 with ERR_SYSTEM if it cannot be written. */
 int ctl_print(struct ctl *ctl, struct text_buffer *text, struct err *e);
+/* conf.c: makes a file that was not there (mode 0600) with the text. ERR_SYSTEM names it. */
+int ctl_write_new_file(const char *file, const char *text, struct err *e);
 /* Prints the value as one line of JSON. */
 int ctl_print_json(struct ctl *ctl, struct json_object *value, struct err *e);
 static inline bool ctl_wants_json(const struct ctl *ctl)

@@ -21,6 +21,10 @@ void view_line(struct text_buffer *out, struct json_object *migration);
 void view_result(struct text_buffer *out, struct json_object *migration);
 /* Many migrations as a table. */
 void view_table(struct text_buffer *out, struct json_object *migrations);
+/* view_timeline.c: its "timeline" (agent/timeline.h) as a table, milliseconds since start and pause. */
+void view_timeline(struct text_buffer *out, struct json_object *timeline);
+/* A stamp of it in words; the caller frees. */
+char *view_stamp_text(struct json_object *stamp);
 /* What an ended migration means for the exit status: 0, or -1 with the error. */
 int view_outcome(struct json_object *migration, struct err *e);
 /* The settings in force, as pairs. */
