@@ -15,7 +15,7 @@
  * (METRIC_CHANNEL_REFUSED) and closed. The addresses of peers are not looked at: the key is the proof.
  *
  * A peer whose host is gone is noticed after about 5 s when something was sent to it, and after about
- * 40 s when nothing was. What a turn of the loop reads and writes is bounded.
+ * 35 s when nothing was. What a turn of the loop reads and writes is bounded.
  *
  * Everything belongs to the loop's thread; nothing blocks. The process must ignore SIGPIPE. Callbacks
  * come from the loop only, never from inside a function of this header, and may call any of them.
