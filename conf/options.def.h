@@ -741,6 +741,10 @@ OPT(net, announce_count, INT, "3", .min = 1, .max = 50, .flags = CONF_RELOAD,
 OPT(net, announce_interval, INT, "10", .min = 1, .max = 10000, .unit = "ms", .flags = CONF_RELOAD,
     .help = "Pause between announcements.",
     .nova = "none", .since = "0.1")
+OPT(net, hold_limit, INT, "32", .min = 1, .max = 4095, .unit = "MiB", .flags = CONF_RELOAD,
+    .help = "How much of what the network sends to one port waits in the kernel while older frames come from the source.",
+    .more = "What comes beyond that is dropped. Counted as the frames are long; small ones take up to fifteen times as much memory.",
+    .nova = "none", .since = "0.3")
 OPT(net, physical_interface_mappings, LIST, "",
     .help = "Interfaces of physical networks, as network:interface pairs; used when a bridge is missing and must be made.",
     .more = "Where nobody names a port's physical network (standalone), the bridge's own name stands for it.",

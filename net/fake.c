@@ -222,6 +222,12 @@ static int fake_unplug(const struct net_look *look, const struct net_port *port,
     return 0;
 }
 
+static int fake_hold(const struct net_look *look, const struct net_port *port, struct err *e)
+{
+    LOCKED(look->net);
+    return called(look->net, "hold", port->tap, e);
+}
+
 static int fake_audit(const struct net_look *look, struct net_audit_rows *rows, struct err *e)
 {
     LOCKED(look->net);
@@ -270,6 +276,7 @@ const struct net_ops net_fake_ops = {
     .present = fake_present,
     .plug = fake_plug,
     .unplug = fake_unplug,
+    .hold = fake_hold,
     .audit = fake_audit,
     .arm = fake_arm,
     .disarm = fake_disarm,

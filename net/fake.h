@@ -13,7 +13,7 @@
 /* The bridge is missing: `creatable` says whether plug may make it. */
 void net_fake_bridge_missing(struct net *net, const char *bridge, bool creatable);
 bool net_fake_bridge_exists(struct net *net, const char *bridge);
-/* The next `times` calls of an operation (check, plug, ready, unplug, present, audit, arm) fail. */
+/* The next `times` calls of an operation (check, plug, hold, ready, unplug, present, audit, arm) fail. */
 void net_fake_fail(struct net *net, const char *operation, unsigned times, enum err_code code,
                    const char *text);
 /* A tap that is not wired is not announced, and waited for (default: wired). */

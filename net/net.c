@@ -15,6 +15,7 @@
 #include "lib/fault.h"
 #include "lib/json.h"
 #include "lib/log.h"
+#include "net/hold.h"
 #include "net/net_provider.h"
 
 LOG_MODULE(net);
@@ -35,7 +36,7 @@ DEFINE_VECTOR(wanted_vector, struct wanted)
 
 struct net {
     struct loop *loop;
-    struct undo_handler handlers[3];
+    struct undo_handler handlers[4];
     pthread_mutex_t lock; /* workers and the loop: conf, wanted */
     struct conf *conf;
     struct wanted_vector wanted;
@@ -226,6 +227,15 @@ static int undo_remove_bridge(void *aux, struct json_object *args, struct err *e
     return net_bridge_ops.remove_bridge(&look, bridge, uplink, e);
 }
 
+static int undo_unhold(void *aux _unused_, struct json_object *args, struct err *e)
+{
+    const char *tap;
+
+    if (json_need_string(args, "tap", &tap, e) < 0 || text_check_ifname(tap, "tap", e) < 0)
+        return err_prefix(e, "undo step net.unhold: ");
+    return hold_remove(tap, e);
+}
+
 int net_new(struct net **out, struct loop *loop, const struct conf *conf, struct err *e _unused_)
 {
     struct net *net = NEW(struct net);
@@ -236,6 +246,7 @@ int net_new(struct net **out, struct loop *loop, const struct conf *conf, struct
     (void)pthread_mutex_init(&net->lock, NULL);
     net->handlers[0] = (struct undo_handler){"net.unplug", undo_unplug, net};
     net->handlers[1] = (struct undo_handler){"net.remove_bridge", undo_remove_bridge, net};
+    net->handlers[2] = (struct undo_handler){"net.unhold", undo_unhold, net};
     *out = net;
     return 0;
 }
@@ -342,12 +353,19 @@ bool net_bridge_wanted(struct net *net, const char *bridge, const char *tap)
     return wanted;
 }
 
-/* Whose tap it is, where only we know: bridges keep no such note. */
+static bool is_tap_or_its_hold(const char *name, const char *tap)
+{
+    char hold[IFNAMSIZ];
+
+    return text_equal(name, tap) || (hold_name(tap, hold, NULL) == 0 && text_equal(name, hold));
+}
+
+/* Whose tap or hold it is, where only we know: bridges keep no such note. */
 static void name_instance(struct net *net, struct net_audit_row *row)
 {
     (void)pthread_mutex_lock(&net->lock);
     for (size_t i = 0; i < net->wanted.length && !row->instance_uuid; i++)
-        if (text_equal(net->wanted.items[i].tap, row->name))
+        if (is_tap_or_its_hold(row->name, net->wanted.items[i].tap))
             row->instance_uuid = text_dup(net->wanted.items[i].instance_uuid);
     (void)pthread_mutex_unlock(&net->lock);
 }
@@ -395,6 +413,26 @@ int net_plug(struct net *net, const struct net_port *port, struct undo *undo, st
         return -1; /* the bridge stays wanted until the undo steps ran: they end with unplug */
     log_debug("port %s plugged: tap %s, bridge %s", port->port_id, port->tap, port->bridge);
     return fault_point("net.plugged", e);
+}
+
+int net_hold_make(struct net *net, const struct net_port *port, struct undo *undo, struct err *e)
+{
+    assert(net && port && undo);
+    _cleanup_(conf_unrefp) struct conf *conf = net_conf(net);
+    const struct net_look look = {.net = net, .conf = conf};
+    const struct net_port wanted = with_mtu(port, conf);
+    const struct net_ops *ops = all_ops[port->kind];
+    struct json_object *args;
+
+    if (net_port_check(port, e) < 0)
+        return -1;
+    args = json_object_new_object();
+    json_add_string(args, "tap", port->tap);
+    if (undo_push(undo, "net.unhold", args, e) < 0 || fault_point("net.hold.make", e) < 0)
+        return -1;
+    if (ops->hold)
+        return ops->hold(&look, &wanted, e);
+    return hold_make(port->tap, wanted.mtu, conf_int(conf, CONF_net_hold_limit) * 1024 * 1024, e);
 }
 
 int net_wait_ready(struct net *net, const struct net_port *port, int64_t timeout_us, struct err *e)
@@ -452,7 +490,8 @@ int net_unplug(struct net *net, const struct net_port *port, struct err *e)
 
     if (net_port_check(port, e) < 0 || fault_point("net.unplug", e) < 0)
         return -1;
-    if (all_ops[port->kind]->unplug(&look, port, e) < 0)
+    if ((!all_ops[port->kind]->hold && hold_remove(port->tap, e) < 0) ||
+        all_ops[port->kind]->unplug(&look, port, e) < 0)
         return -1;
     forget(net, port->tap);
     log_debug("port %s unplugged: tap %s, bridge %s", port->port_id, port->tap, port->bridge);
@@ -502,6 +541,8 @@ int net_audit(struct net *net, const char *const *instance_uuids, struct json_ob
     for (size_t i = 0; i < NET_KIND_COUNT; i++)
         if (all_ops[i]->audit(&look, &rows, e) < 0)
             return -1;
+    if (hold_audit(&rows, e) < 0)
+        return -1;
     struct json_object *array = json_object_new_array();
     for (size_t i = 0; i < rows.length; i++) {
         struct net_audit_row *row = &rows.items[i];

@@ -55,6 +55,11 @@ void net_set_conf(struct net *net, const struct conf *conf);
 int net_check(struct net *net, const struct net_port *port, struct err *e);
 /* BLOCKS. Makes what is missing; pushes undo steps "net.unplug", "net.remove_bridge" first. Idempotent. */
 int net_plug(struct net *net, const struct net_port *port, struct undo *undo, struct err *e);
+/*
+ * BLOCKS. Makes ready what holds frames for the port's tap (net/hold.h: hold_make), [net] hold_limit of them;
+ * pushes the undo step "net.unhold" first. Idempotent. net_unplug() takes it away as well.
+ */
+int net_hold_make(struct net *net, const struct net_port *port, struct undo *undo, struct err *e);
 /* BLOCKS, at most timeout_us: bridge and uplink up and forwarding, MTU as wanted (and the tap wired, if
  * it exists by now). */
 int net_wait_ready(struct net *net, const struct net_port *port, int64_t timeout_us, struct err *e);

@@ -67,6 +67,8 @@ struct net_ops {
     int (*plug)(const struct net_look *look, const struct net_port *port, struct undo *undo,
                 struct err *e);
     int (*unplug)(const struct net_look *look, const struct net_port *port, struct err *e);
+    /* Instead of the kernel's hold (net/hold.h), where there is no tap; NULL = the kernel's. */
+    int (*hold)(const struct net_look *look, const struct net_port *port, struct err *e);
     /* Takes away a bridge that plug made, if nobody else uses it by now; NULL = there is none. */
     int (*remove_bridge)(const struct net_look *look, const char *bridge, const char *uplink,
                          struct err *e);
@@ -108,3 +110,6 @@ bool net_bridge_wanted(struct net *net, const char *bridge, const char *tap);
 int tap_create(const char *name, bool multiqueue, int mtu, struct err *e);
 /* Removes a tap that nobody holds open; ERR_NET_PLUG if a process does. No such tap is success. */
 int tap_remove(struct netlink *nl, const char *name, struct err *e);
+
+/* hold.c: adds all holds of this host, whose they ever are. */
+int hold_audit(struct net_audit_rows *rows, struct err *e);

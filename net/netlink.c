@@ -13,7 +13,6 @@
 #include <linux/rtnetlink.h>
 #include <netlink/attr.h>
 #include <netlink/errno.h>
-#include <netlink/msg.h>
 #include <netlink/socket.h>
 #include <stdio.h>
 #include <string.h>
@@ -23,6 +22,7 @@
 
 #include "lib/text.h"
 #include "lib/vector.h"
+#include "net/netlink_message.h"
 
 enum { DUMP_ATTEMPTS = 5, ACK_TEXT_SIZE = 160 };
 
@@ -32,12 +32,6 @@ struct netlink {
 };
 
 DEFINE_VECTOR(link_vector, struct link)
-
-static inline void nl_message_freep(struct nl_msg **m)
-{
-    if (*m)
-        nlmsg_free(*m);
-}
 
 /* --- reading a link -------------------------------------------------------------------------- */
 
@@ -56,6 +50,7 @@ static const struct nla_policy link_policy[IFLA_MAX + 1] = {
     [IFLA_IFNAME] = {.type = NLA_STRING, .maxlen = IFNAMSIZ},
     [IFLA_MASTER] = {.type = NLA_U32},
     [IFLA_MTU] = {.type = NLA_U32},
+    [IFLA_TXQLEN] = {.type = NLA_U32},
     [IFLA_LINKINFO] = {.type = NLA_NESTED},
 };
 static const struct nla_policy info_policy[IFLA_INFO_MAX + 1] = {
@@ -115,6 +110,8 @@ static bool parse_link(struct nlmsghdr *h, struct link *out)
         out->master = (int)nla_get_u32(a[IFLA_MASTER]);
     if (a[IFLA_MTU])
         out->mtu = (int)nla_get_u32(a[IFLA_MTU]);
+    if (a[IFLA_TXQLEN])
+        out->tx_queue_length = (int)nla_get_u32(a[IFLA_TXQLEN]);
     if (a[IFLA_LINKINFO])
         parse_info(a[IFLA_LINKINFO], out);
     if (a[IFLA_PROTINFO] && port_only && !deleted)
@@ -170,11 +167,9 @@ static void keep_ack_text(struct netlink *nl, const struct nlmsghdr *h)
         nla_strlcpy(nl->ack_text, text, sizeof(nl->ack_text));
 }
 
-typedef void (*message_fn)(void *aux, struct nlmsghdr *h);
-
 struct exchange {
     uint32_t sequence;
-    message_fn fn;
+    netlink_message_fn fn;
     void *aux;
     bool done, interrupted;
     int result; /* -errno of the kernel */
@@ -212,7 +207,7 @@ static int receive(struct netlink *nl, struct exchange *x)
     return x->interrupted ? -EINTR : x->result;
 }
 
-static int exchange(struct netlink *nl, struct nl_msg *m, message_fn fn, void *aux)
+int netlink_exchange(struct netlink *nl, struct nl_msg *m, netlink_message_fn fn, void *aux)
 {
     nl->ack_text[0] = '\0';
     nl_complete_msg(nl->socket, m);
@@ -221,7 +216,7 @@ static int exchange(struct netlink *nl, struct nl_msg *m, message_fn fn, void *a
     return sent < 0 ? -EIO : receive(nl, &x);
 }
 
-static struct nl_msg *message(int type, int flags, const void *head, size_t size)
+struct nl_msg *netlink_message(int type, int flags, const void *head, size_t size)
 {
     struct nl_msg *m = nlmsg_alloc_simple(type, NLM_F_REQUEST | flags);
 
@@ -230,25 +225,25 @@ static struct nl_msg *message(int type, int flags, const void *head, size_t size
     return m;
 }
 
-static void put(struct nl_msg *m, int attribute, const void *data, size_t size)
+void netlink_put(struct nl_msg *m, int attribute, const void *data, size_t size)
 {
     if (nla_put(m, attribute, (int)size, data) < 0)
         abort(); /* a message has room for a page, what is put into it is a few words */
 }
 
-static void put_u32(struct nl_msg *m, int attribute, uint32_t value)
+void netlink_put_u32(struct nl_msg *m, int attribute, uint32_t value)
 {
-    put(m, attribute, &value, sizeof(value));
+    netlink_put(m, attribute, &value, sizeof(value));
 }
 
-static void put_string(struct nl_msg *m, int attribute, const char *value)
+void netlink_put_string(struct nl_msg *m, int attribute, const char *value)
 {
-    put(m, attribute, value, strlen(value) + 1);
+    netlink_put(m, attribute, value, strlen(value) + 1);
 }
 
 /* The kernel's answer as an error: "<what>: <strerror> (<what the kernel added>)". */
-static int refused(struct netlink *nl, int result, struct err *e, const char *what,
-                   const char *name)
+int netlink_refused(struct netlink *nl, int result, struct err *e, const char *what,
+                    const char *name)
 {
     if (result == 0)
         return 0;
@@ -274,13 +269,13 @@ int netlink_link(struct netlink *nl, const char *name, struct link *out, bool *f
     if (strlen(name) >= IFNAMSIZ || !name[0])
         return 0;
     _cleanup_(nl_message_freep) struct nl_msg *m =
-        message(RTM_GETLINK, NLM_F_ACK, &head, sizeof(head));
-    put_string(m, IFLA_IFNAME, name);
-    int rc = exchange(nl, m, take_one, &link);
+        netlink_message(RTM_GETLINK, NLM_F_ACK, &head, sizeof(head));
+    netlink_put_string(m, IFLA_IFNAME, name);
+    int rc = netlink_exchange(nl, m, take_one, &link);
     if (rc == -ENODEV)
         return 0;
     if (rc < 0)
-        return refused(nl, rc, e, "cannot look at interface", name);
+        return netlink_refused(nl, rc, e, "cannot look at interface", name);
     *found = link.index > 0;
     if (*found)
         *out = link;
@@ -303,10 +298,10 @@ int netlink_links(struct netlink *nl, int master, struct link **out, size_t *cou
     for (int i = 0; i < DUMP_ATTEMPTS && rc == -EINTR; i++) {
         struct link_vector links = {0};
         _cleanup_(nl_message_freep) struct nl_msg *m =
-            message(RTM_GETLINK, NLM_F_DUMP, &head, sizeof(head));
+            netlink_message(RTM_GETLINK, NLM_F_DUMP, &head, sizeof(head));
         if (master)
-            put_u32(m, IFLA_MASTER, (uint32_t)master);
-        rc = exchange(nl, m, take_many, &links);
+            netlink_put_u32(m, IFLA_MASTER, (uint32_t)master);
+        rc = netlink_exchange(nl, m, take_many, &links);
         if (rc == 0) {
             *out = links.items;
             *count = links.length;
@@ -314,7 +309,8 @@ int netlink_links(struct netlink *nl, int master, struct link **out, size_t *cou
         }
         free(links.items);
     }
-    return refused(nl, rc, e, "cannot list", master ? "the ports of a bridge" : "the interfaces");
+    return netlink_refused(nl, rc, e, "cannot list",
+                           master ? "the ports of a bridge" : "the interfaces");
 }
 
 struct address_search {
@@ -342,12 +338,12 @@ int netlink_has_address(struct netlink *nl, const struct link *link, bool *has, 
     for (int i = 0; i < DUMP_ATTEMPTS && rc == -EINTR; i++) {
         struct address_search search = {.index = link->index};
         _cleanup_(nl_message_freep) struct nl_msg *m =
-            message(RTM_GETADDR, NLM_F_DUMP, &head, sizeof(head));
-        rc = exchange(nl, m, take_address, &search);
+            netlink_message(RTM_GETADDR, NLM_F_DUMP, &head, sizeof(head));
+        rc = netlink_exchange(nl, m, take_address, &search);
         if (rc == 0)
             *has = search.found;
     }
-    return refused(nl, rc, e, "cannot list the addresses of", link->name);
+    return netlink_refused(nl, rc, e, "cannot list the addresses of", link->name);
 }
 
 /* --- changing -------------------------------------------------------------------------------- */
@@ -356,27 +352,27 @@ int netlink_add_bridge(struct netlink *nl, const char *name, struct err *e)
 {
     const struct ifinfomsg head = {.ifi_family = AF_UNSPEC};
     _cleanup_(nl_message_freep) struct nl_msg *m =
-        message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL | NLM_F_ACK, &head, sizeof(head));
+        netlink_message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL | NLM_F_ACK, &head, sizeof(head));
 
-    put_string(m, IFLA_IFNAME, name);
+    netlink_put_string(m, IFLA_IFNAME, name);
     struct nlattr *info = nla_nest_start(m, IFLA_LINKINFO);
-    put_string(m, IFLA_INFO_KIND, "bridge");
+    netlink_put_string(m, IFLA_INFO_KIND, "bridge");
     struct nlattr *data = nla_nest_start(m, IFLA_INFO_DATA);
-    put_u32(m, IFLA_BR_FORWARD_DELAY, 0);
-    put_u32(m, IFLA_BR_STP_STATE, 0);
+    netlink_put_u32(m, IFLA_BR_FORWARD_DELAY, 0);
+    netlink_put_u32(m, IFLA_BR_STP_STATE, 0);
     nla_nest_end(m, data);
     nla_nest_end(m, info);
-    return refused(nl, exchange(nl, m, NULL, NULL), e, "cannot make bridge", name);
+    return netlink_refused(nl, netlink_exchange(nl, m, NULL, NULL), e, "cannot make bridge", name);
 }
 
 int netlink_delete(struct netlink *nl, const struct link *link, struct err *e)
 {
     const struct ifinfomsg head = {.ifi_family = AF_UNSPEC, .ifi_index = link->index};
     _cleanup_(nl_message_freep) struct nl_msg *m =
-        message(RTM_DELLINK, NLM_F_ACK, &head, sizeof(head));
-    int rc = exchange(nl, m, NULL, NULL);
+        netlink_message(RTM_DELLINK, NLM_F_ACK, &head, sizeof(head));
+    int rc = netlink_exchange(nl, m, NULL, NULL);
 
-    return rc == -ENODEV ? 0 : refused(nl, rc, e, "cannot remove interface", link->name);
+    return rc == -ENODEV ? 0 : netlink_refused(nl, rc, e, "cannot remove interface", link->name);
 }
 
 int netlink_set_up(struct netlink *nl, const struct link *link, struct err *e)
@@ -386,9 +382,10 @@ int netlink_set_up(struct netlink *nl, const struct link *link, struct err *e)
                                    .ifi_flags = IFF_UP,
                                    .ifi_change = IFF_UP};
     _cleanup_(nl_message_freep) struct nl_msg *m =
-        message(RTM_NEWLINK, NLM_F_ACK, &head, sizeof(head));
+        netlink_message(RTM_NEWLINK, NLM_F_ACK, &head, sizeof(head));
 
-    return refused(nl, exchange(nl, m, NULL, NULL), e, "cannot bring up", link->name);
+    return netlink_refused(nl, netlink_exchange(nl, m, NULL, NULL), e, "cannot bring up",
+                           link->name);
 }
 
 static int set_number(struct netlink *nl, const struct link *link, int attribute, int value,
@@ -396,10 +393,10 @@ static int set_number(struct netlink *nl, const struct link *link, int attribute
 {
     const struct ifinfomsg head = {.ifi_family = AF_UNSPEC, .ifi_index = link->index};
     _cleanup_(nl_message_freep) struct nl_msg *m =
-        message(RTM_NEWLINK, NLM_F_ACK, &head, sizeof(head));
+        netlink_message(RTM_NEWLINK, NLM_F_ACK, &head, sizeof(head));
 
-    put_u32(m, attribute, (uint32_t)value);
-    return refused(nl, exchange(nl, m, NULL, NULL), e, what, link->name);
+    netlink_put_u32(m, attribute, (uint32_t)value);
+    return netlink_refused(nl, netlink_exchange(nl, m, NULL, NULL), e, what, link->name);
 }
 
 int netlink_set_mtu(struct netlink *nl, const struct link *link, int mtu, struct err *e)
@@ -408,6 +405,12 @@ int netlink_set_mtu(struct netlink *nl, const struct link *link, int mtu, struct
 
     (void)snprintf(what, sizeof(what), "cannot set MTU %d of", mtu);
     return set_number(nl, link, IFLA_MTU, mtu, what, e);
+}
+
+int netlink_set_tx_queue_length(struct netlink *nl, const struct link *link, int frames,
+                                struct err *e)
+{
+    return set_number(nl, link, IFLA_TXQLEN, frames, "cannot lengthen the transmit queue of", e);
 }
 
 int netlink_set_master(struct netlink *nl, const struct link *link, const struct link *master,
@@ -428,12 +431,12 @@ int netlink_point_fdb(struct netlink *nl, int port_index, const uint8_t mac[FRAM
                                .ndm_ifindex = port_index,
                                .ndm_state = NUD_REACHABLE, /* neither local nor static: it ages */
                                .ndm_flags = NTF_MASTER};
-    _cleanup_(nl_message_freep) struct nl_msg *m =
-        message(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE | NLM_F_ACK, &head, sizeof(head));
+    _cleanup_(nl_message_freep) struct nl_msg *m = netlink_message(
+        RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE | NLM_F_ACK, &head, sizeof(head));
 
-    put(m, NDA_LLADDR, mac, FRAME_MAC_SIZE);
-    return refused(nl, exchange(nl, m, NULL, NULL), e, "cannot point the bridge's table at",
-                   "the tap");
+    netlink_put(m, NDA_LLADDR, mac, FRAME_MAC_SIZE);
+    return netlink_refused(nl, netlink_exchange(nl, m, NULL, NULL), e,
+                           "cannot point the bridge's table at", "the tap");
 }
 
 /* --- events ---------------------------------------------------------------------------------- */

@@ -26,11 +26,12 @@ struct link {
     int index;
     int master; /* index of the bridge it is in; 0 = none */
     int mtu;
-    int port_state; /* as a bridge port; LINK_STATE_* */
-    bool up;        /* administratively */
-    bool running;   /* and with a carrier: for a tap, some process holds it */
-    bool gone;      /* in events: it was deleted */
-    bool port_only; /* in events: only index, name, master and port_state are told */
+    int tx_queue_length; /* frames; of a tap also the size of the ring that its guest reads */
+    int port_state;      /* as a bridge port; LINK_STATE_* */
+    bool up;             /* administratively */
+    bool running;        /* and with a carrier: for a tap, some process holds it */
+    bool gone;           /* in events: it was deleted */
+    bool port_only;      /* in events: only index, name, master and port_state are told */
     char name[IFNAMSIZ];
     char kind[NETLINK_KIND_SIZE]; /* "bridge", "tun", "veth", "vxlan"; "" for hardware */
 };
@@ -58,6 +59,12 @@ int netlink_add_bridge(struct netlink *nl, const char *name, struct err *e);
 int netlink_delete(struct netlink *nl, const struct link *link, struct err *e);
 int netlink_set_up(struct netlink *nl, const struct link *link, struct err *e);
 int netlink_set_mtu(struct netlink *nl, const struct link *link, int mtu, struct err *e);
+/*
+ * Of an interface that is up, the kernel drops what passes meanwhile (1 to 3 frames at 10 kHz, measured
+ * with 6.18): it takes the queueing discipline out of use and puts it back.
+ */
+int netlink_set_tx_queue_length(struct netlink *nl, const struct link *link, int frames,
+                                struct err *e);
 /* master NULL takes it out of its bridge. */
 int netlink_set_master(struct netlink *nl, const struct link *link, const struct link *master,
                        struct err *e);

@@ -6,7 +6,14 @@ sender of numbered frames and a listener. Each prints "ready" once it works and 
     net_parts.py guest TAP MAC IP4 IP6    "dump": prints and forgets what came in, as JSON [[number, ns], ...];
                                           "heard": prints how many frames came in from its own MAC;
                                           "stop": reads its tap no more, answers nothing; "start"; "quit"
-    net_parts.py sender IF MAC            sends frames to MAC at 1 kHz; "stop": prints [[number, ns], ...] and ends
+    net_parts.py sender IF MAC [MICROSECONDS]
+                                          sends frames to MAC at 1 kHz, or with that pause; "stop": prints
+                                          [[number, ns], ...] and ends
+    net_parts.py bypass TAP MAC           "send FIRST COUNT": sends frames with these numbers straight into the tap's
+                                          ring, past all that holds or shapes it; "quit"
+    net_parts.py big_guest TAP            a tap that takes segmentation offload; "dump": prints and forgets what came
+                                          in of "big_sender", [[number, bytes], ...]; "quit"
+    net_parts.py big_sender IF MAC        "send FIRST COUNT": TCP frames of 60 000 bytes to be segmented later; "quit"
     net_parts.py echo ADDRESS COUNT       ICMP echo, 20 a second; prints how many were answered within a second
     net_parts.py listen IF                "dump": prints and forgets the frames seen as [[hex, ns], ...]; "quit"
 
@@ -24,6 +31,7 @@ import time
 ETH_P_ALL = 3
 NUMBERED = 0x88b5  # local experimental ethertype
 SO_TIMESTAMPNS = 35
+SOL_PACKET, PACKET_VNET_HDR, PACKET_QDISC_BYPASS = 263, 15, 20
 
 
 def say(what):
@@ -124,17 +132,85 @@ def raw(interface):
     return s
 
 
-def sender(interface, mac):
+def numbered(mac, s):
+    return bytes.fromhex(mac.replace(':', '')) + s.getsockname()[4] + struct.pack('!H', NUMBERED)
+
+
+def sender(interface, mac, pause_us='1000'):
     s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
     s.bind((interface, 0))
-    head = bytes.fromhex(mac.replace(':', '')) + s.getsockname()[4] + struct.pack('!H', NUMBERED)
+    head, pause = numbered(mac, s), int(pause_us) / 10**6
     say('ready')
     sent, due = [], time.monotonic()
     while not select.select([0], [], [], max(0, due - time.monotonic()))[0]:
         sent.append([len(sent), time.time_ns()])
         s.send(head + struct.pack('!Q', len(sent) - 1) + bytes(38))
-        due += 0.001
+        due += pause
     say(sent)
+
+
+def commands(run):
+    """Runs each line of standard input, its first word and its numbers, until "quit"."""
+    say('ready')
+    for line in sys.stdin:
+        word, *numbers = line.split() or ['']
+        if word in ('', 'quit'):
+            return
+        run(word, *map(int, numbers))
+
+
+def bypass(tap, mac):
+    s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    s.setsockopt(SOL_PACKET, PACKET_QDISC_BYPASS, 1)
+    s.bind((tap, 0))
+    head = numbered(mac, s)
+
+    def run(_, first, count):
+        for i in range(first, first + count):
+            s.send(head + struct.pack('!Q', i) + bytes(38))
+        say('sent')
+
+    commands(run)
+
+
+BIG, SEGMENT, HEADERS = 60000, 1448, 14 + 20 + 20
+
+
+def big_sender(interface, mac):
+    s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    s.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)
+    s.bind((interface, 0))
+    head = bytes.fromhex(mac.replace(':', '')) + s.getsockname()[4] + b'\x08\0'
+    ip = struct.pack('!BBHHHBBH4s4s', 0x45, 0, 40 + BIG, 0, 0x4000, 64, 6, 0, bytes([198, 51, 100, 1]),
+                     bytes([198, 51, 100, 7]))
+    ip = ip[:10] + struct.pack('!H', checksum(ip)) + ip[12:]
+    pseudo = ~checksum(ip[12:20] + struct.pack('!HH', 6, 20 + BIG)) & 0xffff
+    # flags NEEDS_CSUM, type TCPV4, length of the headers, size of a segment, where the checksum begins and goes
+    offload = struct.pack('<BBHHHH', 1, 1, HEADERS, SEGMENT, 34, 16)
+
+    def run(_, first, count):
+        for i in range(first, first + count):
+            tcp = struct.pack('!HHIIBBHHH', 7, 7, i, 0, 0x50, 0x10, 1000, pseudo, 0)
+            s.send(offload + head + ip + tcp + struct.pack('!Q', i) + bytes(BIG - 8))
+        say('sent')
+
+    commands(run)
+
+
+def big_guest(tap):
+    fd = os.open('/dev/net/tun', os.O_RDWR | os.O_NONBLOCK)
+    fcntl.ioctl(fd, 0x400454ca, struct.pack('16sH', tap.encode(), 0x5002))  # TUNSETIFF, TAP | NO_PI | VNET_HDR
+    fcntl.ioctl(fd, 0x400454d0, 7)  # TUNSETOFFLOAD: checksums, TCP segments of IPv4 and IPv6
+
+    def run(_):
+        seen = []
+        while select.select([fd], [], [], 0.2)[0]:
+            f = os.read(fd, 70000)[10:]
+            if f[12:14] == b'\x08\0' and f[23] == 6:
+                seen.append([struct.unpack('!Q', f[HEADERS:HEADERS + 8])[0], len(f) - HEADERS])
+        say(seen)
+
+    commands(run)
 
 
 def echo(address, count):
@@ -189,4 +265,5 @@ def listen(interface):
 
 
 if __name__ == '__main__':
-    {'guest': guest, 'sender': sender, 'listen': listen, 'echo': echo}[sys.argv[1]](*sys.argv[2:])
+    {'guest': guest, 'sender': sender, 'listen': listen, 'echo': echo, 'bypass': bypass, 'big_guest': big_guest,
+     'big_sender': big_sender}[sys.argv[1]](*sys.argv[2:])

@@ -6,7 +6,9 @@
  *
  *     net_tool 'PORT AS JSON' [group.name=value]...
  *     check | plug | ready MS | wired MS | unplug | present | audit [INSTANCE] | undo | arm | announce | disarm |
- *     block MS (keeps the loop from turning) | quit
+ *     block MS (keeps the loop from turning) |
+ *     hold_make [BYTES] (without BYTES as the agent makes it, with an undo step) | hold_remove |
+ *     hold_open | hold_begin | hold_release | hold_backlog | hold_end | hold_close | quit
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -19,6 +21,7 @@
 #include "lib/json.h"
 #include "lib/log.h"
 #include "lib/text.h"
+#include "net/hold.h"
 #include "net/net.h"
 
 enum { OPTIONS_MAX = 4, LINE_MAX_SIZE = 256 };
@@ -29,6 +32,7 @@ struct tool {
     struct net_port *port;
     struct undo *undo;
     struct net_armed *armed;
+    struct hold *hold;
     char line[LINE_MAX_SIZE];
     size_t length;
 };
@@ -130,13 +134,93 @@ static int do_block(struct tool *t _unused_, const char *argument,
     return 0;
 }
 
+static int do_hold_make(struct tool *t, const char *argument, struct json_object **result _unused_,
+                        struct err *e)
+{
+    if (!argument[0])
+        return net_hold_make(t->net, t->port, t->undo, e);
+    return hold_make(t->port->tap, t->port->mtu, strtoll(argument, NULL, 10), e);
+}
+
+static int do_hold_remove(struct tool *t, const char *argument _unused_,
+                          struct json_object **result _unused_, struct err *e)
+{
+    return hold_remove(t->port->tap, e);
+}
+
+static int do_hold_open(struct tool *t, const char *argument _unused_,
+                        struct json_object **result _unused_, struct err *e)
+{
+    return hold_open(&t->hold, t->port->tap, e);
+}
+
+static int do_hold_close(struct tool *t, const char *argument _unused_,
+                         struct json_object **result _unused_, struct err *e _unused_)
+{
+    hold_close(t->hold);
+    t->hold = NULL;
+    return 0;
+}
+
+static int need_hold(const struct tool *t, struct err *e)
+{
+    return t->hold ? 0 : err_set(e, ERR_USAGE, "no hold is open");
+}
+
+static int do_hold_begin(struct tool *t, const char *argument _unused_,
+                         struct json_object **result _unused_, struct err *e)
+{
+    return need_hold(t, e) < 0 ? -1 : hold_begin(t->hold, e);
+}
+
+static int do_hold_release(struct tool *t, const char *argument _unused_,
+                           struct json_object **result _unused_, struct err *e)
+{
+    return need_hold(t, e) < 0 ? -1 : hold_release(t->hold, e);
+}
+
+static int do_hold_end(struct tool *t, const char *argument _unused_,
+                       struct json_object **result _unused_, struct err *e)
+{
+    return need_hold(t, e) < 0 ? -1 : hold_end(t->hold, e);
+}
+
+static int do_hold_backlog(struct tool *t, const char *argument _unused_,
+                           struct json_object **result, struct err *e)
+{
+    int64_t bytes, frames;
+
+    if (need_hold(t, e) < 0 || hold_backlog(t->hold, &bytes, &frames, e) < 0)
+        return -1;
+    *result = json_object_new_object();
+    json_add_int(*result, "bytes", bytes);
+    json_add_int(*result, "frames", frames);
+    return 0;
+}
+
 static const struct {
     const char *name;
     command_fn run;
-} commands[] = {{"check", do_check},       {"plug", do_plug},     {"ready", do_ready},
-                {"wired", do_wired},       {"unplug", do_unplug}, {"present", do_present},
-                {"audit", do_audit},       {"undo", do_undo},     {"arm", do_arm},
-                {"announce", do_announce}, {"disarm", do_disarm}, {"block", do_block}};
+} commands[] = {{"hold_make", do_hold_make},
+                {"hold_remove", do_hold_remove},
+                {"hold_open", do_hold_open},
+                {"hold_close", do_hold_close},
+                {"hold_begin", do_hold_begin},
+                {"hold_release", do_hold_release},
+                {"hold_end", do_hold_end},
+                {"hold_backlog", do_hold_backlog},
+                {"check", do_check},
+                {"plug", do_plug},
+                {"ready", do_ready},
+                {"wired", do_wired},
+                {"unplug", do_unplug},
+                {"present", do_present},
+                {"audit", do_audit},
+                {"undo", do_undo},
+                {"arm", do_arm},
+                {"announce", do_announce},
+                {"disarm", do_disarm},
+                {"block", do_block}};
 
 static int run(struct tool *t, const char *name, const char *argument, struct json_object **result,
                struct err *e)
@@ -238,6 +322,7 @@ int main(int argc, char **argv)
         rc = loop_run(t.loop, &e);
     if (rc < 0)
         (void)fprintf(stderr, "net_tool: %s\n", e.text);
+    hold_close(t.hold);
     net_disarm(t.armed);
     undo_free(t.undo);
     net_free(t.net);

@@ -885,3 +885,328 @@ def test_ovs_no_database_is_one_sentence(world):
     good(t.ask('arm'))
     assert good(t.ask('announce')) == 0
     assert good(t.ask('audit')) == []
+
+
+# --- frames that wait -----------------------------------------------------------------------------------------
+
+INJECTED = 1 << 40  # the numbers of frames that go past the hold
+HOLD = 'hld' + TAP[3:]
+
+
+def backlog(tool, what='frames'):
+    return good(tool.ask('hold_backlog'))[what]
+
+
+def hold_and_release(tool, guest, bypass, cycles=3):
+    """Begin, frames past the hold, release, end, several times; how long the beginning took (us)."""
+    took = []
+    for i in range(cycles):
+        answer = tool.ask('hold_begin')
+        good(answer)
+        took.append(answer['us'])
+        wait_until('frames that wait', lambda: backlog(tool) > 1500)
+        bypass.tell(f'send {INJECTED + i * 100} 100')
+        good(tool.ask('hold_release'))
+        wait_until('end of what waits', lambda: backlog(tool) == 0)
+        good(tool.ask('hold_end'))
+        time.sleep(0.2)
+    return took
+
+
+def nothing_lost_at_10_khz(world, tool, guest, taken=len):
+    """`taken` gives how many of the sent frames the switch took: a busy one reads some too late from its uplink. The
+    tap has a ring for what a Python program reads late."""
+    world.b.ip('link', 'set', TAP, 'txqueuelen', '30000')
+    good(tool.ask('hold_make'))
+    good(tool.ask('hold_open'))
+    bypass = world.b.part('bypass', TAP, MAC)
+    sender = world.client.part('sender', 'eth1', MAC, '100')
+    time.sleep(0.3)
+    took = hold_and_release(tool, guest, bypass)
+    sent, seen = sender.ask('stop'), [n for n, _ in received(guest)]
+    good(tool.ask('hold_close'))
+    print(f'{len(sent)} frames at {len(sent) / (sent[-1][1] - sent[0][1]) * 1e9:.0f} Hz; hold_begin {took} us')
+    others = [n for n in seen if n < INJECTED]
+    assert others == sorted(set(others)), 'a frame came twice or too early'
+    assert len(others) == taken(sent), f'lost {sorted(set(range(len(sent))) - set(others))[:10]}'
+    for i in range(len(took)):
+        first = INJECTED + i * 100
+        at = seen.index(first)
+        assert seen[at:at + 100] == list(range(first, first + 100)), 'what went past the hold is not in one piece'
+
+
+def guest_at_b(world):
+    bridge_with_uplink(world.b)
+    guest = world.b.guest()
+    into_bridge(world.b)
+    return guest
+
+
+def test_hold_loses_nothing_and_keeps_the_order_on_a_linux_bridge(world):
+    guest = guest_at_b(world)
+    wait_until('learning', lambda: guest.tell('speak') and fdb_port(world.b) == TAP)
+    nothing_lost_at_10_khz(world, world.b.tool(), guest)
+
+
+def test_hold_loses_nothing_and_keeps_the_order_on_open_vswitch(world, switches):
+    _, b = switches
+    t = ovs_tool(world.b, b)
+    good(t.ask('plug'))
+    b.vsctl('--no-wait', 'set', 'port', TAP, f'tag={VLAN}')
+    guest = world.b.guest()
+    good(t.ask('ready 5000'))
+    wait_until('learning', lambda: guest.tell('speak') and b.fdb_vlan() == (b.ofport(TAP), VLAN))
+    b.ofctl('add-flow', f'priority=10,dl_dst={MAC},dl_type=0x88b5,actions=NORMAL')
+
+    def taken(sent):
+        counts = [-1]
+        while len(counts) < 2 or counts[-1] != counts[-2]:
+            time.sleep(1.5)  # the switch adds up twice a second
+            counts.append(int(b.ofctl('dump-flows', 'dl_type=0x88b5').split('n_packets=')[1].split(',')[0]))
+        print(f'{len(sent) - counts[-1]} frames did not get as far as the switch')
+        assert counts[-1] > len(sent) / 2
+        return counts[-1]
+
+    nothing_lost_at_10_khz(world, t, guest, taken)
+
+
+def test_what_is_held_comes_after_what_went_past_the_hold(world):
+    guest = guest_at_b(world)
+    t = world.b.tool()
+    good(t.ask('hold_make'))
+    good(t.ask('hold_open'))
+    assert world.b.links(TAP)[0]['txqlen'] == 4096
+    good(t.ask('hold_begin'))
+    good(t.ask('hold_begin'))  # once more changes nothing
+    sender = world.client.part('sender', 'eth1', MAC)
+    wait_until('frames that wait', lambda: backlog(t) >= 100)
+    assert backlog(t, 'bytes') >= 6000
+    assert received(guest) == [], 'a frame passed while it was to be held'
+    world.b.part('bypass', TAP, MAC).tell(f'send {INJECTED} 50')
+    sent = sender.ask('stop')
+    good(t.ask('hold_release'))
+    wait_until('end of what waits', lambda: backlog(t) == 0)
+    good(t.ask('hold_end'))
+    good(t.ask('hold_end'))
+    assert [n for n, _ in received(guest)] == list(range(INJECTED, INJECTED + 50)) + list(range(len(sent)))
+    good(t.ask('hold_close'))
+
+
+def test_a_hold_that_is_closed_lets_go_of_all(world):
+    guest = guest_at_b(world)
+    t = world.b.tool()
+    good(t.ask('hold_make'))
+    good(t.ask('hold_open'))
+    good(t.ask('hold_begin'))
+    sender = world.client.part('sender', 'eth1', MAC)
+    wait_until('frames that wait', lambda: backlog(t) >= 100)
+    good(t.ask('hold_close'))
+    sent = sender.ask('stop')
+    assert sorted(n for n, _ in received(guest)) == list(range(len(sent)))
+    assert world.b.has(HOLD)
+    good(t.ask('hold_remove'))
+    assert not world.b.has(HOLD)
+
+
+def test_large_frames_that_are_segmented_later_stay_whole_in_a_hold(world):
+    bridge_with_uplink(world.b)
+    guest = world.b.part('big_guest', TAP)
+    world.b.ip('link', 'set', TAP, 'up')
+    into_bridge(world.b)
+    t, sender = world.b.tool(), world.client.part('big_sender', 'eth1', MAC)
+    sender.tell('send 1000 5')
+    assert guest.ask('dump') == [[1000 + i, 60000] for i in range(5)], 'they are not whole without a hold either'
+    good(t.ask('hold_make'))
+    good(t.ask('hold_open'))
+    good(t.ask('hold_begin'))
+    sender.tell('send 0 100')
+    assert guest.ask('dump') == []
+    assert 100 <= backlog(t) < 110, 'a bridge says a little too'
+    good(t.ask('hold_release'))
+    sender.tell('send 100 20')
+    wait_until('end of what waits', lambda: backlog(t) == 0)
+    good(t.ask('hold_end'))
+    assert guest.ask('dump') == [[i, 60000] for i in range(120)]
+
+
+def test_a_hold_takes_as_many_bytes_as_it_may(world):
+    guest = guest_at_b(world)
+    t = world.b.tool()
+    refused(t.ask('hold_make 100'), TAP, '100', '65536')
+    good(t.ask('hold_make 66000'))
+    good(t.ask('hold_open'))
+    good(t.ask('hold_begin'))
+    sender = world.client.part('sender', 'eth1', MAC, '200')
+    wait_until('a full hold', lambda: backlog(t, 'bytes') > 66000 - 60)
+    time.sleep(0.2)
+    held = backlog(t)
+    assert backlog(t, 'bytes') <= 66000
+    assert len(sender.ask('stop')) > held + 100
+    good(t.ask('hold_release'))
+    wait_until('end of what waits', lambda: backlog(t) == 0)
+    good(t.ask('hold_end'))
+    seen = [n for n, _ in received(guest)]
+    assert held - 10 < len(seen) <= held, 'a bridge says a little too'
+    assert seen == list(range(len(seen)))
+
+
+def held_by_a_dead_owner(world):
+    guest, t = guest_at_b(world), world.b.tool()
+    good(t.ask('hold_make'))
+    good(t.ask('hold_open'))
+    good(t.ask('hold_begin'))
+    sender = world.client.part('sender', 'eth1', MAC)
+    wait_until('frames that wait', lambda: backlog(t) >= 100)
+    world.b.parts.remove(t)
+    t.p.kill()
+    t.p.wait(10)
+    return guest, sender
+
+
+def test_what_a_killed_owner_held_is_let_out_by_removing(world):
+    guest, sender = held_by_a_dead_owner(world)
+    assert guest.ask('dump') == []
+    t = world.b.tool()
+    assert [(r['name'], r['why']) for r in good(t.ask('audit'))] == [
+        (HOLD, 'holds frames of a tap for a migration that is not known')]
+    good(t.ask('hold_remove'))
+    time.sleep(0.1)
+    sent = sender.ask('stop')
+    assert sorted(n for n, _ in received(guest)) == list(range(len(sent)))
+    assert not world.b.has(HOLD)
+    assert world.b.exec('tc', 'filter', 'show', 'dev', TAP, 'egress') == ''
+    good(t.ask('hold_remove'))
+    assert good(t.ask('audit')) == []
+
+
+@pytest.mark.parametrize('how', ['hold_make', 'hold_open'])
+def test_what_a_killed_owner_held_is_let_out_by_the_next(world, how):
+    guest, sender = held_by_a_dead_owner(world)
+    t = world.b.tool()
+    good(t.ask(how))
+    if how == 'hold_make':
+        good(t.ask('hold_open'))
+    wait_until('end of what waits', lambda: backlog(t) == 0)
+    time.sleep(0.1)
+    sent = sender.ask('stop')
+    assert sorted(n for n, _ in received(guest)) == list(range(len(sent)))
+    good(t.ask('hold_begin'))
+    sender = world.client.part('sender', 'eth1', MAC)
+    wait_until('frames that wait', lambda: backlog(t) >= 100)
+    assert guest.ask('dump') == []
+    sender.ask('stop')
+
+
+def test_a_hold_whose_tap_goes_says_so_once(world):
+    guest = guest_at_b(world)
+    t = world.b.tool()
+    good(t.ask('hold_make'))
+    good(t.ask('hold_open'))
+    good(t.ask('hold_begin'))
+    sender = world.client.part('sender', 'eth1', MAC)
+    wait_until('frames that wait', lambda: backlog(t) >= 10)
+    guest.end()
+    wait_until('end of the tap', lambda: not world.b.has(TAP))
+    sender.ask('stop')
+    refused(t.ask('hold_end'), TAP)
+    for command in ('hold_end', 'hold_begin', 'hold_release', 'hold_backlog', 'hold_close', 'hold_remove'):
+        good(t.ask(command))
+    assert not world.b.has(HOLD)
+
+
+def test_a_tap_whose_hold_was_taken_away_is_reached(world):
+    guest = guest_at_b(world)
+    t = world.b.tool()
+    good(t.ask('hold_make'))
+    good(t.ask('hold_open'))
+    good(t.ask('hold_begin'))
+    world.b.ip('link', 'del', HOLD)
+    refused(t.ask('hold_release'), HOLD)
+    good(t.ask('hold_end'))
+    sender = world.client.part('sender', 'eth1', MAC)
+    time.sleep(0.1)
+    sent = sender.ask('stop')
+    assert [n for n, _ in received(guest)] == list(range(len(sent)))
+
+
+def test_a_hold_is_made_before_its_tap_and_undone_without_it(world):
+    t = world.b.tool()
+    refused(t.ask('hold_open'), TAP, 'does not exist')
+    good(t.ask('plug'))
+    good(t.ask('hold_make'))
+    good(t.ask('hold_make'))
+    assert [r['why'] for r in good(t.ask('audit'))] == ['holds frames of a tap that is not there']
+    assert good(t.ask(f'audit {INSTANCE}')) == []
+    good(t.ask('undo'))
+    assert not world.b.has(HOLD) and not world.b.has(BRIDGE)
+    good(t.ask('undo'))
+
+
+def test_unplugging_takes_the_hold_away(world):
+    t = world.b.tool()
+    good(t.ask('plug'))
+    good(t.ask('hold_make'))
+    good(t.ask('unplug'))
+    assert not world.b.has(HOLD)
+
+
+def test_filters_and_devices_of_others_are_left_alone(world):
+    guest_at_b(world)
+    t = world.b.tool()
+    refused(t.ask('hold_open'), TAP, 'no hold')
+    world.b.ip('link', 'add', HOLD, 'type', 'bridge')
+    for command in ('hold_make', 'hold_open', 'hold_remove'):
+        refused(t.ask(command), HOLD, 'no IFB')
+    world.b.ip('link', 'del', HOLD)
+    good(t.ask('hold_make'))
+    world.b.exec('tc', 'qdisc', 'add', 'dev', TAP, 'ingress')
+    refused(t.ask('hold_open'), TAP, 'ingress')
+    world.b.exec('tc', 'qdisc', 'del', 'dev', TAP, 'ingress')
+    world.b.exec('tc', 'qdisc', 'add', 'dev', TAP, 'clsact')
+    world.b.exec('tc', 'filter', 'add', 'dev', TAP, 'ingress', 'u32', 'match', 'u32', '0', '0', 'flowid', '1:1')
+    good(t.ask('hold_open'))
+    good(t.ask('hold_begin'))
+    good(t.ask('hold_close'))
+    good(t.ask('hold_remove'))
+    assert 'match 00000000' in world.b.exec('tc', 'filter', 'show', 'dev', TAP, 'ingress')
+
+
+def test_the_hook_of_a_hold_goes_with_it_unless_a_guest_would_notice(world):
+    world.b.ip('tuntap', 'add', TAP, 'mode', 'tap')
+    world.b.ip('link', 'set', TAP, 'up')
+    t = world.b.tool()
+
+    def has_hook():
+        return 'clsact' in world.b.exec('tc', 'qdisc', 'show', 'dev', TAP)
+
+    for by_whom in ('nobody', 'a guest'):
+        guest = by_whom == 'a guest' and world.b.guest()
+        good(t.ask('hold_make'))
+        good(t.ask('hold_open'))
+        assert has_hook()
+        good(t.ask('hold_close'))
+        good(t.ask('hold_remove'))
+        assert has_hook() == bool(guest), f'held open by {by_whom}'
+    guest.end()
+    world.b.exec('tc', 'qdisc', 'del', 'dev', TAP, 'clsact')
+    world.b.exec('tc', 'qdisc', 'add', 'dev', TAP, 'clsact')
+    good(t.ask('hold_remove'))
+    assert has_hook(), 'without a hold it is not known to be ours'
+
+
+def test_a_hook_that_was_taken_away_is_put_there_again(world):
+    guest = guest_at_b(world)
+    t = world.b.tool()
+    good(t.ask('hold_make'))
+    good(t.ask('hold_open'))
+    world.b.exec('tc', 'qdisc', 'del', 'dev', TAP, 'clsact')
+    answer = t.ask('hold_begin')
+    good(answer)
+    print(f'hold_begin with a hook to be made: {answer["us"]} us')
+    sender = world.client.part('sender', 'eth1', MAC)
+    wait_until('frames that wait', lambda: backlog(t) >= 100)
+    assert guest.ask('dump') == []
+    world.b.exec('tc', 'qdisc', 'del', 'dev', TAP, 'clsact')
+    sent = sender.ask('stop')
+    good(t.ask('hold_end'))
+    assert set(n for n, _ in received(guest)) >= set(range(100)) and len(sent) >= 100

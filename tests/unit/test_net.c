@@ -148,6 +148,39 @@ UNIT_TEST(hostile,
     UNIT_STR(calls, "");
 }
 
+UNIT_TEST(
+    held,
+    "a hold is made after its undo step was written, and undone without harm when there is none")
+{
+    _cleanup_(undo_freep) struct undo *bad = undo_new(net_undo_handlers(net), refuse_save, NULL);
+
+    UNIT_FAILS(net_hold_make(net, &port, bad, &unit_err), ERR_JOURNAL);
+    _cleanup_(str_freep) char *none = net_fake_calls(net);
+    UNIT_STR(none, "");
+    UNIT_EQ(fault_arm("net.hold.make=error@1", &unit_err), 0);
+    UNIT_TRUE(net_hold_make(net, &port, undo, &unit_err) < 0);
+    UNIT_EQ(undo_length(undo), 1);
+    err_clear(&unit_err);
+    UNIT_OK(net_hold_make(net, &port, undo, &unit_err));
+    _cleanup_(str_freep) char *calls = net_fake_calls(net);
+    UNIT_STR(calls, "hold tapaaaaaaaa-00");
+    UNIT_OK(undo_run(undo, &unit_err));
+}
+
+UNIT_TEST(bad_hold, "a hold of a hostile name is neither made nor undone")
+{
+    struct json_object *args = json_object_new_object();
+    struct net_port p = port;
+
+    p.tap = (char *)"../x";
+    UNIT_FAILS(net_hold_make(net, &p, undo, &unit_err), ERR_INVALID);
+    UNIT_EQ(undo_length(undo), 0);
+    json_add_string(args, "tap", "tap0;reboot");
+    UNIT_EQ(undo_push(undo, "net.unhold", args, &unit_err), 0);
+    UNIT_TRUE(undo_run(undo, &unit_err) < 0);
+    UNIT_HAS(unit_err.text, "net.unhold");
+}
+
 UNIT_TEST(round_trip, "a port survives the way through JSON")
 {
     char *addresses[] = {(char *)"198.51.100.7", (char *)"2001:db8::7", NULL};
