@@ -57,8 +57,9 @@ int hold_make(const char *tap, int mtu, int64_t limit_bytes, struct err *e);
 int hold_remove(const char *tap, struct err *e);
 
 /*
- * Loop thread, as all that follows; each is a few netlink requests of some 20 us. A hold that was opened knows
- * its tap and IFB by index: devices of the same name that come later are not meant.
+ * Loop thread, as all that follows. Begin, release, end and backlog take some 100 us each (measured with 6.18).
+ * Open and close are not for the pause: the kernel waits for its readers, 8 and 15 ms on a busy machine. A hold
+ * that was opened knows its tap and IFB by index: devices of the same name that come later are not meant.
  */
 struct hold;
 /*
