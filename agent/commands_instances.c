@@ -32,6 +32,8 @@ struct look {
     int result;
     struct err e;
     void (*found)(struct command *command, struct look *look); /* ends the command */
+    /* the same for a guest that is not here; NULL = the command fails */
+    void (*gone)(struct command *command, const struct err *e);
 };
 
 static void look_run(void *aux)
@@ -58,7 +60,9 @@ static void look_done(void *aux, enum work_end end)
         err_set(&e, ERR_CANCELLED, "the agent on %s stops", command->agent->host);
     else if (look->result < 0)
         e = look->e;
-    if (err_is_set(&e))
+    if (e.code == ERR_NO_INSTANCE && look->gone)
+        look->gone(command, &e);
+    else if (err_is_set(&e))
         command_fail(command, &e);
     else
         look->found(command, look);
@@ -78,8 +82,8 @@ static void look_release(void *aux)
 
 static void migrate_found(struct command *command, struct look *look);
 
-static void look_at(struct command *command, const char *name,
-                    void (*found)(struct command *command, struct look *look))
+static struct look *look_at(struct command *command, const char *name,
+                            void (*found)(struct command *command, struct look *look))
 {
     struct look *look = NEW(struct look);
     struct work work = {.name = "look for a command",
@@ -95,6 +99,7 @@ static void look_at(struct command *command, const char *name,
     look->wants_metadata = found == migrate_found;
     look->found = found;
     workers_submit(command->agent->workers, &work);
+    return look;
 }
 
 static const char *task_of(const struct agent *agent, const char *uuid)
@@ -128,7 +133,7 @@ static void listed(struct command *command, struct look *look)
 
 void command_list(struct command *command)
 {
-    look_at(command, NULL, listed);
+    (void)look_at(command, NULL, listed);
 }
 
 /* ---- show ---- */
@@ -136,6 +141,7 @@ void command_list(struct command *command)
 struct show {
     struct command *command;
     struct json_object *result;
+    struct err gone; /* why there is no instance to show: its migration alone, or this */
 };
 
 /* Consumes the account, which may be NULL. */
@@ -157,6 +163,12 @@ static void show_ended(void *aux, struct json_object *result, const struct err *
     /* the instance is what was asked for: without its history it is shown still */
     if (!failure && json_object_is_type(result, json_type_array))
         newest = json_object_array_get_idx(result, 0);
+    if (!newest && err_is_set(&show->gone)) {
+        command_fail(command, &show->gone);
+        json_object_put(show->result);
+        free(show);
+        return;
+    }
     show_reply(command, show->result, json_object_get(newest));
     free(show);
 }
@@ -187,15 +199,29 @@ static void shown(struct command *command, struct look *look)
     cloud_migrations(command->agent->cloud, look->guest->uuid, NULL, 1, show_ended, show);
 }
 
+/* It may have left by the very migration whose timeline is asked for. */
+static void show_gone(struct command *command, const struct err *e)
+{
+    const char *instance = json_get_string(command->args, "instance", "");
+    struct show *show = NEW(struct show);
+
+    *show = (struct show){command, json_object_new_object(), *e};
+    cloud_migrations(command->agent->cloud, instance, NULL, 1, show_ended, show);
+}
+
 void command_show(struct command *command)
 {
     const char *instance = NULL;
+    int timeline = -1;
     struct err e = ERR_INIT;
 
-    if (command_need_string(command, "instance", &instance, &e) < 0)
+    if (command_need_string(command, "instance", &instance, &e) < 0 ||
+        command_opt_choice(command, "timeline", &timeline, &e) < 0)
         command_fail(command, &e);
+    else if (timeline == 1)
+        look_at(command, instance, shown)->gone = show_gone;
     else
-        look_at(command, instance, shown);
+        (void)look_at(command, instance, shown);
 }
 
 /* ---- migrate ---- */
@@ -417,5 +443,5 @@ void command_migrate(struct command *command)
     if (check_migrate(command, &instance, &e) < 0)
         command_fail(command, &e);
     else
-        look_at(command, instance, migrate_found);
+        (void)look_at(command, instance, migrate_found);
 }

@@ -327,9 +327,11 @@ void command_migration(struct command *command)
 {
     struct choice choice = {.id = -1};
     struct migration *m = NULL;
+    int story = -1; /* looked at again in the answer */
     struct err e = ERR_INIT;
 
     if (read_choice(command, &choice, &e) < 0 ||
+        command_opt_choice(command, "story", &story, &e) < 0 ||
         (choice_is_open(&choice) && find_the_one(command, &m, &e) < 0)) {
         command_fail(command, &e);
         return;

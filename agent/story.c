@@ -62,13 +62,19 @@ void migration_story_note(struct migration *m, const char *text)
     keep(m, "note", now_us(m), entry);
 }
 
+/* Disks go first, memory after them: what has not begun yet is not known. */
+static void add_remaining(struct json_object *o, const char *key, int64_t total, int64_t remaining)
+{
+    json_add(o, key, total > 0 ? json_object_new_int64(remaining) : NULL);
+}
+
 static struct json_object *sample(const struct migration_progress *p)
 {
     const struct virt_job *j = &p->job;
     struct json_object *o = json_object_new_object();
 
-    json_add_int(o, "memory_remaining", j->memory_remaining);
-    json_add_int(o, "disk_remaining", j->disk_remaining);
+    add_remaining(o, "memory_remaining", j->memory_total, j->memory_remaining);
+    add_remaining(o, "disk_remaining", j->disk_total, j->disk_remaining);
     json_add_int(o, "throughput_bytes_s", (int64_t)p->throughput);
     json_add_int(o, "dirty_rate_bytes_s", j->dirty_rate);
     json_add_int(o, "throttle_percent", j->throttle_percent);
@@ -98,7 +104,7 @@ void migration_story_sample(struct migration *m)
 
     if (j->memory_processed + j->disk_processed > 0)
         migration_stamp(m, TIMELINE_FIRST_BYTE);
-    if (second < m->sample_due_s)
+    if (second < m->sample_due_s || j->memory_total + j->disk_total == 0)
         return;
     keep(m, "sample", now_us(m), sample(&m->progress));
     m->sample_due_s = (second / stride_s + 1) * stride_s;

@@ -51,8 +51,8 @@ struct report_span {
 };
 struct report_span report_span_of(struct json_object *migration);
 
-/* One figure: curves of the samples on one axis, with the notes' numbers and the pause. REPORT_MS ends at a
- * few times the last series (the limit); what is above lies at its edge. */
+/* One figure: curves of the samples on one axis, with the notes' numbers and the pause. REPORT_MS is
+ * drawn by powers of ten. */
 void report_plot(struct text_buffer *out, const char *title, enum report_unit unit,
                  const struct report_series *series, size_t count, struct json_object *samples,
                  const struct report_span *span);

@@ -9,8 +9,6 @@
 
 enum { WIDTH = 960, HEIGHT = 200, LEFT = 78, RIGHT = 14, TOP = 22, BOTTOM = 26, Y_TICKS = 5 };
 
-enum { TIMES_THE_LIMIT = 4 };
-
 #define PLOT_WIDTH  ((double)(WIDTH - LEFT - RIGHT))
 #define PLOT_HEIGHT ((double)(HEIGHT - TOP - BOTTOM))
 
@@ -24,34 +22,44 @@ double report_nice_step(double range, int most)
     return power * (part <= 1 ? 1 : part <= 2 ? 2 : part <= 5 ? 5 : 10);
 }
 
-/* How values are written: divided, and with what behind them. */
+/* How values are written (divided, and with what behind them) and where they lie. */
 struct scale {
-    double divisor, top; /* top in divided units */
-    double step;
+    double divisor, bottom, top; /* in divided units */
+    double step;                 /* between two lines; 0 = by powers of ten */
     const char *suffix;
 };
 
-static struct scale scale_of(enum report_unit unit, double highest)
+/* The lowest and the highest value of the series, gaps left out. */
+struct extent {
+    double lowest, highest;
+};
+
+/* Expected pause and limit differ by powers of ten until the last passes: that is their scale. */
+static struct scale scale_of_ms(const struct extent *extent)
+{
+    double low = fmax(extent->lowest, 1), high = fmax(extent->highest, low);
+
+    return (struct scale){.divisor = 1,
+                          .bottom = pow(10, floor(log10(low))),
+                          .top = pow(10, floor(log10(high)) + 1),
+                          .suffix = "ms"};
+}
+
+static struct scale scale_of(enum report_unit unit, const struct extent *extent)
 {
     static const char *const bytes[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
     static const char *const rates[] = {"B/s", "KiB/s", "MiB/s", "GiB/s", "TiB/s", "PiB/s"};
     struct scale s = {.divisor = 1};
     unsigned power = 0;
 
-    if (unit == REPORT_PERCENT) {
-        s.suffix = "%";
-        s.top = 100;
-        s.step = 25;
-        return s;
-    }
-    if (unit == REPORT_MS) {
-        s.suffix = "ms";
-    } else {
-        for (; highest / s.divisor >= 1024 && power + 1 < ARRAY_LEN(bytes); power++)
-            s.divisor *= 1024;
-        s.suffix = unit == REPORT_BYTES ? bytes[power] : rates[power];
-    }
-    double reach = highest > 0 ? highest / s.divisor : 1;
+    if (unit == REPORT_MS)
+        return scale_of_ms(extent);
+    if (unit == REPORT_PERCENT)
+        return (struct scale){.divisor = 1, .top = 100, .step = 25, .suffix = "%"};
+    for (; extent->highest / s.divisor >= 1024 && power + 1 < ARRAY_LEN(bytes); power++)
+        s.divisor *= 1024;
+    s.suffix = unit == REPORT_BYTES ? bytes[power] : rates[power];
+    double reach = extent->highest > 0 ? extent->highest / s.divisor : 1;
     s.step = report_nice_step(reach, Y_TICKS);
     s.top = s.step * ceil(reach / s.step - 1e-9);
     return s;
@@ -62,9 +70,18 @@ static double x_at(const struct report_span *span, double seconds)
     return LEFT + PLOT_WIDTH * seconds / span->end_s;
 }
 
+/* 0 at the foot, 1 at the top. */
+static double part_of(const struct scale *scale, double shown)
+{
+    double within = fmax(fmin(shown, scale->top), scale->bottom);
+
+    return scale->step > 0 ? within / scale->top
+                           : log(within / scale->bottom) / log(scale->top / scale->bottom);
+}
+
 static double y_at(const struct scale *scale, double value)
 {
-    return TOP + PLOT_HEIGHT * (1 - value / scale->divisor / scale->top);
+    return TOP + PLOT_HEIGHT * (1 - part_of(scale, value / scale->divisor));
 }
 
 static double time_step(double range)
@@ -93,19 +110,29 @@ static void time_label(double seconds, double step, char *out, size_t size)
         (void)snprintf(out, size, "%lld h", whole / 3600);
 }
 
+static void line_at(struct text_buffer *out, const struct scale *scale, double shown)
+{
+    double y = y_at(scale, shown * scale->divisor);
+    int digits = scale->step > 0 && scale->step < 1 ? (scale->step < 0.1 ? 2 : 1) : 0;
+
+    text_buffer_printf(out,
+                       "<path class=\"%s\" d=\"M%d %.1fH%d\"/>"
+                       "<text class=\"end\" x=\"%d\" y=\"%.1f\">%.*f %s</text>\n",
+                       shown <= scale->bottom ? "axis" : "grid", LEFT, y, WIDTH - RIGHT, LEFT - 8,
+                       y + 4, digits, shown, scale->suffix);
+}
+
 static void axes(struct text_buffer *out, const struct scale *scale, const struct report_span *span)
 {
     double step = time_step(span->end_s);
     char label[32];
 
-    for (double v = 0; v <= scale->top * 1.001; v += scale->step) {
-        double y = TOP + PLOT_HEIGHT * (1 - v / scale->top);
-        text_buffer_printf(out,
-                           "<path class=\"%s\" d=\"M%d %.1fH%d\"/>"
-                           "<text class=\"end\" x=\"%d\" y=\"%.1f\">%.*f %s</text>\n",
-                           v == 0 ? "axis" : "grid", LEFT, y, WIDTH - RIGHT, LEFT - 8, y + 4,
-                           scale->step < 1 ? (scale->step < 0.1 ? 2 : 1) : 0, v, scale->suffix);
-    }
+    if (scale->step > 0)
+        for (double v = 0; v <= scale->top * 1.001; v += scale->step)
+            line_at(out, scale, v);
+    else
+        for (double v = scale->bottom; v <= scale->top * 1.001; v *= 10)
+            line_at(out, scale, v);
     for (double t = 0; t <= span->end_s * 1.001; t += step) {
         time_label(t, step, label, sizeof(label));
         text_buffer_printf(out, "<text class=\"mid\" x=\"%.1f\" y=\"%d\">%s</text>", x_at(span, t),
@@ -130,7 +157,7 @@ static bool point_of(struct json_object *sample, const char *key, const struct s
     if (isnan(seconds) || isnan(value) || seconds < -1 || seconds > span->end_s)
         return false;
     out->x = x_at(span, seconds < 0 ? 0 : seconds);
-    out->y = y_at(scale, fmax(fmin(value, scale->top * scale->divisor), 0));
+    out->y = y_at(scale, value);
     return true;
 }
 
@@ -231,23 +258,22 @@ static void note_marks(struct text_buffer *out, const struct report_span *span)
     }
 }
 
-/* Long before the last pass the expected pause is a multiple of what matters: the limit. */
-static double worth_showing(enum report_unit unit, double highest, double of_last_series)
+static struct extent extent_of(const struct report_series *series, size_t count,
+                               struct json_object *samples)
 {
-    return unit == REPORT_MS && of_last_series > 0 ? fmin(highest, TIMES_THE_LIMIT * of_last_series)
-                                                   : highest;
-}
+    struct extent e = {.lowest = INFINITY};
 
-static double highest_of(const struct report_series *series, size_t count,
-                         struct json_object *samples)
-{
-    double highest = 0;
-
-    for (size_t i = 0; i < report_length(samples); i++)
-        for (size_t k = 0; k < count; k++)
-            highest = fmax(highest,
-                           report_number(json_object_array_get_idx(samples, i), series[k].key, 0));
-    return highest;
+    for (size_t i = 0; i < report_length(samples) * count; i++) {
+        double value = report_number(json_object_array_get_idx(samples, i / count),
+                                     series[i % count].key, NAN);
+        if (isnan(value))
+            continue;
+        e.lowest = fmin(e.lowest, value);
+        e.highest = fmax(e.highest, value);
+    }
+    if (e.lowest > e.highest)
+        e.lowest = 0;
+    return e;
 }
 
 static void caption(struct text_buffer *out, const char *title, const struct report_series *series,
@@ -264,9 +290,8 @@ void report_plot(struct text_buffer *out, const char *title, enum report_unit un
                  const struct report_series *series, size_t count, struct json_object *samples,
                  const struct report_span *span)
 {
-    double highest = highest_of(series, count, samples);
-    double of_last = highest_of(&series[count - 1], 1, samples);
-    struct scale scale = scale_of(unit, worth_showing(unit, highest, of_last));
+    struct extent extent = extent_of(series, count, samples);
+    struct scale scale = scale_of(unit, &extent);
 
     caption(out, title, series, count);
     text_buffer_printf(out,

@@ -67,18 +67,12 @@ def live_migrate(bed, server_id, host, artifacts, timeout=240):
 
 
 def press(url, user, password, server_id, host, directory):
-    from selenium import webdriver
-    from selenium.webdriver.chrome.options import Options
-    from selenium.webdriver.chrome.service import Service
+    sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lab'))
+    from browser import chromium
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support import expected_conditions as is_now
     from selenium.webdriver.support.ui import Select, WebDriverWait
-    options = Options()
-    for word in ('--headless=new', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--window-size=1600,1000',
-                 f'--user-data-dir={directory}/profile'):
-        options.add_argument(word)
-    options.binary_location = '/usr/bin/chromium'
-    browser = webdriver.Chrome(options=options, service=Service('/usr/bin/chromedriver'))
+    browser = chromium(directory, (1600, 1000))
     wait = WebDriverWait(browser, 60)
 
     def shot(name):

@@ -500,6 +500,9 @@ UNIT_TEST(bad_arguments, "each bad argument is refused with one sentence that na
         {"show", NULL, "instance is missing", ERR_USAGE},
         {"show", "{\"instance\":5}", "instance must be a text", ERR_USAGE},
         {"show", "{\"instance\":\"vm-x\"}", "vm-x", ERR_NO_INSTANCE},
+        {"show", "{\"instance\":\"vm-x\",\"timeline\":true}", "vm-x", ERR_NO_INSTANCE},
+        {"show", "{\"instance\":\"vm-a\",\"timeline\":1}", "timeline must be true", ERR_USAGE},
+        {"migration", "{\"migration\":7,\"story\":\"x\"}", "story must be true", ERR_USAGE},
         {"migrations", "{\"limit\":0}", "limit must be a number from 1 to 1000", ERR_USAGE},
         {"migrations", "{\"limit\":\"5\"}", "limit must be a number", ERR_USAGE},
         {"migration", "{\"migration\":\"7\"}", "migration", ERR_INVALID},
@@ -778,6 +781,57 @@ UNIT_TEST(history, "migrations gives those in memory, then the history, none twi
         if (rows[i].count && length(o, "migrations"))
             UNIT_EQ(json_get_int(item(o, "migrations", 0), "id", 0), rows[i].first);
     }
+}
+
+/* Two stamps and a note, as the agent itself would keep them. */
+static void remember_story(const char *uuid)
+{
+    _cleanup_(json_putp) struct json_object *stamp = json_object_new_object();
+    _cleanup_(json_putp) struct json_object *note = json_object_new_object();
+
+    json_add_string(stamp, "name", "accepted");
+    cloud_story_add(agent.cloud, uuid, "source", "stamp", 1000000, stamp);
+    json_add_string(stamp, "name", "paused");
+    cloud_story_add(agent.cloud, uuid, "source", "stamp", 3000000, stamp);
+    json_add_string(note, "text", "raised");
+    cloud_story_add(agent.cloud, uuid, "source", "note", 2000000, note);
+}
+
+UNIT_TEST(timeline, "show tells the timeline when it is asked for, of a guest that has left too")
+{
+    remember(MOVE, 1, VM, "vm-a", "completed");
+    remember_story(MOVE);
+    remember(MOVE_2, 2, OTHER, "vm-gone", "completed");
+    remember_story(MOVE_2);
+    _cleanup_(json_putp) struct json_object *plain = ask("show", "{\"instance\":\"vm-a\"}");
+    UNIT_TRUE(!json_has(json_get(plain, "migration"), "timeline"));
+    static const char *const ways[] = {"{\"instance\":\"vm-a\",\"timeline\":true}",
+                                       "{\"instance\":\"vm-gone\",\"timeline\":true}",
+                                       "{\"instance\":\"" OTHER "\",\"timeline\":true}"};
+    for (size_t i = 0; i < ARRAY_LEN(ways); i++) {
+        _cleanup_(json_putp) struct json_object *o = ask("show", ways[i]);
+        struct json_object *m = json_get(o, "migration");
+        UNIT_EQ(json_get_int(m, "id", 0), i == 0 ? 1 : 2);
+        UNIT_EQ(json_has(o, "disks"), i == 0);
+        struct json_object *paused = item(json_get(m, "timeline"), "stamps", 1);
+        UNIT_TRUE(json_get_double(paused, "since_start_ms", 0) == 2000.0);
+        UNIT_TRUE(!json_has(m, "samples"));
+    }
+}
+
+UNIT_TEST(
+    story,
+    "a migration is told with its story only when that is asked for, an old one by number too")
+{
+    remember(MOVE, 1, VM, "vm-a", "completed");
+    remember_story(MOVE);
+    _cleanup_(json_putp) struct json_object *plain = ask("migration", "{\"migration\":1}");
+    UNIT_TRUE(!json_has(plain, "notes"));
+    _cleanup_(json_putp) struct json_object *o =
+        ask("migration", "{\"migration\":1,\"story\":true}");
+    UNIT_EQ(length(o, "notes"), 1);
+    UNIT_EQ(length(o, "samples"), 0);
+    UNIT_TRUE(json_get_double(item(o, "notes", 0), "since_start_ms", 0) == 1000.0);
 }
 
 UNIT_TEST(one_migration, "a migration is found by number, uuid, instance, or as the one under way")

@@ -336,6 +336,41 @@ UNIT_TEST(hostile_answers,
     UNIT_EQ(RUN("watch 5", "{\"id\":%d,\"result\":[]}"), 65);
 }
 
+UNIT_TEST(timeline_shown,
+          "show --timeline asks for it and prints it below, also of a guest that has left")
+{
+    UNIT_EQ(
+        RUN("show guest1 --timeline",
+            "{\"id\":%d,\"result\":{\"migration\":{\"id\":12,\"name\":\"guest1\",\"status\":"
+            "\"completed\",\"timeline\":{\"stamps\":[{\"text\":\"guest paused\",\"host\":\"hosta\","
+            "\"since_start_ms\":812.25,\"since_pause_ms\":0}]}}}}"),
+        0);
+    UNIT_STR(agent.requests, "show {\"instance\":\"guest1\",\"timeline\":true}");
+    UNIT_HAS(out_text, "guest1");
+    UNIT_HAS(out_text, "+812.2");
+    UNIT_HAS(out_text, "guest paused");
+}
+
+UNIT_TEST(reported,
+          "report writes the page to the standard output or to a new file, or the answer as JSON")
+{
+    _cleanup_(str_freep) char *file = text_format("%s/report.html", unit_directory());
+    _cleanup_(str_freep) char *line = text_format("report 12 --output %s", file);
+    UNIT_EQ(RUN("report guest1", COMPLETED), 0);
+    UNIT_STR(agent.requests, "migration {\"instance\":\"guest1\",\"story\":true}");
+    UNIT_HAS(out_text, "<!DOCTYPE html>");
+    UNIT_HAS(out_text, "moved to hostb in 900 ms and stood still for 41.0 ms");
+    _cleanup_(str_freep) char *page = text_dup(out_text);
+    UNIT_EQ(RUN(line, COMPLETED), 0);
+    UNIT_STR(out_text, "");
+    _cleanup_(str_freep) char *written = unit_read_file(file, NULL);
+    UNIT_EQ(strlen(written) > 4000, true);
+    UNIT_EQ(RUN(line, COMPLETED), 71); /* never over another file */
+    UNIT_HAS(err_text, "report.html");
+    UNIT_EQ(RUN("report --json 12", COMPLETED), 0);
+    UNIT_HAS(out_text, "\"status\":\"completed\"");
+}
+
 UNIT_TEST(huge_answer, "an endless answer is cut off")
 {
     char *huge = mem_new(CONTROL_REPLY_MAX + 2);

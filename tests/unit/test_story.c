@@ -165,6 +165,19 @@ UNIT_TEST(sampled, "a sample a second, with the figures of that moment")
     UNIT_TRUE(since_start("first_byte", "os-hosta") > json_get_double(first, "since_start_ms", 0));
 }
 
+UNIT_TEST(
+    not_begun,
+    "what libvirt had not begun to copy is null in a sample, and no sample is kept of nothing")
+{
+    struct virt_job jobs[2] = {{.active = true, .downtime_ms = -1}, job_with(400, 600)};
+    run_with(jobs, 2);
+    world_pass(w, 2 * USEC_PER_SEC, USEC_PER_SEC / 10);
+    tell("source");
+    struct json_object *first = json_object_array_get_idx(json_get(account, "samples"), 0);
+    UNIT_EQ(json_get_int(first, "memory_remaining", 0), 400);
+    UNIT_TRUE(json_has(first, "disk_remaining") && !json_get(first, "disk_remaining"));
+}
+
 UNIT_TEST(long_one, "a migration of hours keeps at most 600 samples, spread evenly")
 {
     struct virt_job job = job_with(400, 600);
