@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "agent/drain.h"
 #include "lib/clock.h"
 #include "lib/json.h"
 #include "lib/log.h"
@@ -46,6 +47,7 @@ void migration_set_status(struct migration *m, const char *status)
              m->source_host ? m->source_host : "?", m->destination_host, status,
              migration_role_name(m->role));
     save(m);
+    drain_wake(m->agent);
 }
 
 /* Instance.progress: what the clients of Nova's API show, 100 less the percentage that is left. */

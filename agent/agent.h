@@ -21,6 +21,7 @@
 
 struct conf_sources;
 struct control;
+struct drain;
 struct migration;
 struct node;
 struct power_sync;
@@ -53,6 +54,7 @@ struct agent {
     bool recovered;            /* unfinished migrations were looked at since the start */
     struct rpc_request **held; /* requests that came before that */
     size_t held_count;
+    struct drain *drain;                 /* agent/drain.h; NULL before the first one */
     struct node *node;                   /* agent/node.h; NULL in standalone */
     struct image_manager *image_manager; /* agent/image_manager.h; NULL in standalone */
     struct power_sync *power_sync;       /* agent/power_sync.h; NULL until the host is registered */

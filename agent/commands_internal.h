@@ -29,6 +29,10 @@ struct command {
     X("abort", true, command_abort, "migration instance")                                          \
     X("force-complete", true, command_force_complete, "migration instance")                        \
     X("set", true, command_set, "migration instance settings")                                     \
+    X("drain", true, command_drain, "dest order parallel disable")                                 \
+    X("drain-status", false, command_drain_status, "")                                             \
+    X("drain-stop", true, command_drain_stop, "")                                                  \
+    X("drain-undo", true, command_drain_undo, "")                                                  \
     X("conf-get", false, command_conf_get, "name")                                                 \
     X("conf-list", false, command_conf_list, "")                                                   \
     X("conf-reload", true, command_conf_reload, "")                                                \

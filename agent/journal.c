@@ -144,7 +144,7 @@ static bool split_name(const char *name, char uuid[37], char role[16])
     snprintf(role, 16, "%.*s", (int)(length - 37 - 5), name + 37);
     return text_check_uuid(uuid, "uuid", NULL) == 0 &&
            (text_equal(role, "source") || text_equal(role, "destination") ||
-            text_equal(role, "build"));
+            text_equal(role, "build") || text_equal(role, "drain"));
 }
 
 static int read_record(const struct journal *journal, const char *name, struct json_object **out,

@@ -19,7 +19,8 @@ struct journal;
 int journal_open(struct journal **out, const char *directory, struct err *e);
 void journal_free(struct journal *journal);
 
-/* Writes the record of <uuid>.<role>: "source" or "destination" of a migration, "build" of an instance.
+/* Writes the record of <uuid>.<role>: "source" or "destination" of a migration, "build" of an instance,
+ * "drain" of the host.
  * `record` is borrowed. */
 int journal_write(struct journal *journal, const char *uuid, const char *role,
                   struct json_object *record, struct err *e);

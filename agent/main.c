@@ -16,6 +16,7 @@
 
 #include "agent/agent.h"
 #include "agent/control.h"
+#include "agent/drain.h"
 #include "agent/image_manager.h"
 #include "agent/instance_make.h"
 #include "agent/migration.h"
@@ -251,6 +252,7 @@ static void close_all(struct process *p)
 
     agent->closing = true;
     control_free(agent->control);
+    drain_close(agent);
     if (agent->rpc)
         rpc_free(agent->rpc, STOP_WAIT_US);
     agent_rpc_release(agent);

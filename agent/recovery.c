@@ -6,6 +6,7 @@
  * takes: what was prepared is taken back only when the source says that it is over.
  */
 #include "agent/destination.h"
+#include "agent/drain.h"
 #include "agent/instance_build.h"
 #include "agent/migration.h"
 #include "cloud/instances.h"
@@ -19,7 +20,7 @@ enum { ASK_PERIOD_US = 5000000, ASK_PERIOD_MAX_US = 60000000, ASK_TIMEOUT_US = 1
 
 struct load {
     struct agent *agent;
-    struct json_object *records, *builds;
+    struct json_object *records, *builds, *drain;
     size_t parked;
     struct err e;
 };
@@ -289,6 +290,11 @@ static void take_record(void *aux, const char *uuid, const char *role, struct js
         log_error("journal record %s.%s is about another one and is left alone", uuid, role);
         return;
     }
+    if (text_equal(role, "drain")) {
+        json_object_put(load->drain);
+        load->drain = json_object_get(record);
+        return;
+    }
     json_object_array_add(text_equal(role, "build") ? load->builds : load->records,
                           json_object_get(record));
 }
@@ -334,6 +340,8 @@ static void load_done(void *aux, enum work_end end)
     load->agent->recovered = true;
     source_next(load->agent);
     agent_rpc_release(load->agent);
+    if (load->drain)
+        drain_resume(load->agent, load->drain);
 }
 
 static void load_release(void *aux)
@@ -342,6 +350,7 @@ static void load_release(void *aux)
 
     json_object_put(load->records);
     json_object_put(load->builds);
+    json_object_put(load->drain);
     free(load);
 }
 

@@ -10,6 +10,7 @@
 #include "cloud/cloud.h"
 #include "cloud/images.h"
 #include "cloud/instances.h"
+#include "cloud/moves.h"
 #include "cloud/node.h"
 #include "cloud/ports.h"
 
@@ -123,6 +124,13 @@ struct cloud_ops {
                         void *aux);
     void (*ports_move_here)(struct cloud *cloud, struct json_object *context,
                             const struct instance *instance, cloud_result_fn done, void *aux);
+
+    void (*move)(struct cloud *cloud, const char *instance_uuid, const char *destination,
+                 cloud_result_fn done, void *aux);
+    void (*whereabouts)(struct cloud *cloud, const char *instance_uuid, const char *from,
+                        const char *request, cloud_result_fn done, void *aux);
+    void (*service_enable)(struct cloud *cloud, bool enabled, const char *reason,
+                           cloud_result_fn done, void *aux);
 
     void (*image_get)(struct cloud *cloud, struct json_object *context, const char *image_id,
                       cloud_result_fn done, void *aux);

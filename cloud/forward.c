@@ -435,3 +435,41 @@ void cloud_bindings_warm(struct cloud *cloud)
     if (cloud->ops->bindings_warm)
         cloud->ops->bindings_warm(cloud);
 }
+
+bool cloud_has_api(const struct cloud *cloud)
+{
+    return cloud->ops->move != NULL;
+}
+
+void cloud_move(struct cloud *cloud, const char *instance_uuid, const char *destination,
+                cloud_result_fn done, void *aux)
+{
+    struct cloud_end *end = later_new(cloud, NULL, done, aux);
+
+    if (cloud->ops->move)
+        cloud->ops->move(cloud, instance_uuid, destination, later_result, end);
+    else
+        has_none(end, cloud, "move");
+}
+
+void cloud_whereabouts(struct cloud *cloud, const char *instance_uuid, const char *from,
+                       const char *request, cloud_result_fn done, void *aux)
+{
+    struct cloud_end *end = later_new(cloud, NULL, done, aux);
+
+    if (cloud->ops->whereabouts)
+        cloud->ops->whereabouts(cloud, instance_uuid, from, request, later_result, end);
+    else
+        has_none(end, cloud, "whereabouts");
+}
+
+void cloud_service_enable(struct cloud *cloud, bool enabled, const char *reason,
+                          cloud_result_fn done, void *aux)
+{
+    struct cloud_end *end = later_new(cloud, NULL, done, aux);
+
+    if (cloud->ops->service_enable)
+        cloud->ops->service_enable(cloud, enabled, reason, later_result, end);
+    else
+        has_none(end, cloud, "service_enable");
+}

@@ -50,10 +50,9 @@ struct group_ids {
     }
 
 static const struct group_ids groups[SESSION_GROUP_COUNT] = {
-    [SESSION_PLACEMENT] = GROUP_IDS(placement),
-    [SESSION_NEUTRON] = GROUP_IDS(neutron),
-    [SESSION_GLANCE] = GROUP_IDS(glance),
-    [SESSION_SERVICE_USER] = GROUP_IDS(service_user),
+    [SESSION_PLACEMENT] = GROUP_IDS(placement), [SESSION_NEUTRON] = GROUP_IDS(neutron),
+    [SESSION_GLANCE] = GROUP_IDS(glance),       [SESSION_SERVICE_USER] = GROUP_IDS(service_user),
+    [SESSION_NOVA] = GROUP_IDS(nova),
 };
 
 struct session_wait {

@@ -15,6 +15,7 @@ enum session_group {
     SESSION_NEUTRON,
     SESSION_GLANCE,
     SESSION_SERVICE_USER,
+    SESSION_NOVA,
     SESSION_GROUP_COUNT
 };
 

@@ -11,6 +11,7 @@
 
 #include "cloud/glance.h"
 #include "cloud/neutron.h"
+#include "cloud/nova_api.h"
 #include "cloud/nova_console.h"
 #include "cloud/nova_groups.h"
 #include "cloud/nova_node.h"
@@ -738,6 +739,9 @@ const struct cloud_ops cloud_nova_ops = {
     .port_attach = neutron_port_attach,
     .port_detach = neutron_port_detach,
     .ports_move_here = neutron_ports_move_here,
+    .move = nova_api_move,
+    .whereabouts = nova_api_whereabouts,
+    .service_enable = nova_api_service_enable,
     .image_get = glance_image_get,
     .image_download = glance_image_download,
     .image_upload = glance_image_upload,

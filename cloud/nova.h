@@ -3,6 +3,7 @@
  * What the files of the control plane `nova` share: conductor, REST services, the node. The provider's
  * table is in cloud/nova.c; its rows are implemented in the file of their subject:
  *   conductor.c  objects by RPC      nova_node.c   service record, heartbeat, compute node
+ *   nova_api.c  Nova's own API
  *   nova_groups.c  server groups      nova_console.c   tokens of consoles
  *   placement.c  provider, allocations     neutron*.c   ports and bindings     glance.c   images
  * A row may call `done` at once; cloud.c puts it off.

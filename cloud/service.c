@@ -48,6 +48,7 @@ static const struct reach_ids kinds[SERVICE_KIND_COUNT] = {
     [SERVICE_PLACEMENT] = REACH_IDS(placement, NULL, SESSION_PLACEMENT),
     [SERVICE_NEUTRON] = REACH_IDS(neutron, "/v2.0", SESSION_NEUTRON),
     [SERVICE_GLANCE] = REACH_IDS(glance, "/v2", SESSION_GLANCE),
+    [SERVICE_NOVA] = REACH_IDS(nova, "/v2.1", SESSION_NOVA),
 };
 
 struct service_call {
@@ -86,7 +87,9 @@ struct service {
 /* The account that asks. */
 static enum session_group account_of(const struct reach_ids *ids, const struct conf *conf)
 {
-    if (ids->group != SESSION_GLANCE || session_is_configured(conf, SESSION_GLANCE))
+    bool has_own = ids->group != SESSION_GLANCE && ids->group != SESSION_NOVA;
+
+    if (has_own || session_is_configured(conf, ids->group))
         return ids->group;
     return session_is_configured(conf, SESSION_SERVICE_USER) ? SESSION_SERVICE_USER
                                                              : SESSION_NEUTRON;
@@ -298,6 +301,8 @@ static int find_root(const struct service_call *call, const char **root, struct 
         .name = option(service, ids->service_name),
         .region = option(service, ids->region_name),
     };
+    if (!want.region && ids->group == SESSION_NOVA)
+        want.region = option(service, CONF_neutron_region_name);
     size_t count = 0;
     const char *const *servers = NULL;
 
@@ -326,10 +331,20 @@ static char *make_url(const struct service_call *call, struct err *e)
         length--;
     if (cut && length > cut && strncmp(root + length - cut, version, cut) == 0)
         length -= cut;
+    const char *inside = version ? strstr(root, version) : NULL;
+    if (inside && inside[cut] == '/') /* Nova's old endpoints go on with the project's id */
+        length = (size_t)(inside - root);
     return text_format("%.*s%s", (int)length, root, call->request.path);
 }
 
 static void answered(void *aux, const struct http_reply *reply, const struct err *failure);
+
+/* Nova's API is the one that has no group in nova.conf: what its account trusts is trusted there. */
+static enum session_group tls_group(const struct service *service)
+{
+    return service->ids->group == SESSION_NOVA ? account_of(service->ids, service->conf)
+                                               : service->ids->group;
+}
 
 static void send_request(struct service_call *call, const char *url)
 {
@@ -343,7 +358,7 @@ static void send_request(struct service_call *call, const char *url)
         .body = call->body,
         .timeout_us = call->deadline_us - clock_monotonic_us(),
         .once = request->once && !request->warm,
-        .tls = session_tls(call->service->conf, call->service->ids->group),
+        .tls = session_tls(call->service->conf, tls_group(call->service)),
     };
 
     headers[n++] = text_format("X-Auth-Token: %s", call->sent_token);
@@ -527,8 +542,9 @@ void service_ticket(struct service *service, const char *path, const char *reque
 /* Where the services put their sentence: Neutron, Placement, Keystone and Nova, Glance (text). */
 static const char *detail_of(const struct http_reply *reply)
 {
-    static const char *const members[] = {"NeutronError", "error", "badRequest",
-                                          "conflictingRequest"};
+    static const char *const members[] = {"NeutronError",       "error",     "badRequest",
+                                          "conflictingRequest", "forbidden", "itemNotFound",
+                                          "computeFault"};
     struct json_object *errors = json_get(reply->json, "errors");
 
     for (size_t i = 0; i < ARRAY_LEN(members); i++) {

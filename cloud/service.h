@@ -4,8 +4,9 @@
  * renewed before it ends and once after a 401; endpoint by override or catalogue (service type, interfaces
  * in order, region); TLS; retries with back-off on 5xx, 429 and broken connections; request ids.
  * Options are those of nova.conf's own section (keystoneauth's names): [placement], [neutron], [glance],
- * and [service_user] for X-Service-Token. Where [glance] has no auth_type (as in most nova.conf, since Nova
- * goes there with the user's token), the account of [service_user] or else of [neutron] asks.
+ * and [service_user] for X-Service-Token; [nova] is ours. Where [glance] or [nova] has no auth_type (as in most
+ * nova.conf, since Nova goes to Glance with the user's token and never to itself), the account of [service_user] or
+ * else of [neutron] asks.
  * Loop thread only, but for transfers.
  */
 #pragma once
@@ -13,7 +14,13 @@
 #include "cloud/http.h"
 #include "conf/conf.h"
 
-enum service_kind { SERVICE_PLACEMENT, SERVICE_NEUTRON, SERVICE_GLANCE, SERVICE_KIND_COUNT };
+enum service_kind {
+    SERVICE_PLACEMENT,
+    SERVICE_NEUTRON,
+    SERVICE_GLANCE,
+    SERVICE_NOVA,
+    SERVICE_KIND_COUNT
+};
 
 struct service;
 struct service_call;

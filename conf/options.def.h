@@ -722,6 +722,11 @@ OPT(neutron, ovs_bridge, STRING, "br-int",
 AUTH_ROWS(neutron)
 REACH_ROWS(neutron, "network")
 
+GROUP(nova, "Nova's own API, for computectl drain; where [nova] has no auth_type, the account of [service_user] or [neutron] asks.")
+
+AUTH_ROWS(nova)
+REACH_ROWS(nova, "compute")
+
 GROUP(consoleauth, "Tokens of consoles.")
 
 OPT(consoleauth, token_ttl, INT, "600", .min = 1, .max = CONF_NO_MAX, .unit = "s", .flags = CONF_RELOAD,

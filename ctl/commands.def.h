@@ -29,6 +29,9 @@ OPTION(STATUS, "status", "STATUS", "Only migrations in this status.")
 OPTION(LIMIT, "limit", "COUNT", "At most so many, newest first.")
 OPTION(INTERVAL, "interval", "SECONDS", "Time between two looks; 0.5 on a terminal, 5 else.")
 OPTION(METHODS, "methods", NULL, "Also tell the RPC methods that the agent serves.")
+OPTION(ORDER, "order", "ORDER", "Which guest goes first: largest (the default), smallest or name.")
+OPTION(PARALLEL, "parallel", "COUNT", "So many guests at a time; else as max_concurrent_live_migrations lets run.")
+OPTION(DISABLE, "disable", NULL, "Disable the compute service first, so that the scheduler puts nothing new on the host.")
 OPTION(CONFIG_FILE, "config-file", "FILE", "Configuration file; may be repeated.")
 OPTION(CONFIG_DIR, "config-dir", "DIRECTORY", "Directory of configuration files; may be repeated.")
 OPTION(TIMELINE, "timeline", NULL, "Also show when each step of the newest migration happened, on both hosts.")
@@ -53,6 +56,20 @@ COMMAND(watch, "watch", "[INSTANCE|ID]", 0, 1, WITH(MIGRATION) | WITH(INTERVAL),
         "Show the progress of a migration until it has ended.",
         "Without an argument the one migration that runs is followed. On a terminal two bars and the figures are drawn in place; "
         "else, a line is written at each interval. The exit status tells how the migration ended.")
+COMMAND(drain_status, "drain status", "", 0, 0, WITH(WATCH) | WITH(WAIT) | WITH(INTERVAL), NONE,
+        "Show the drain of the host: each guest, the progress of the whole, the expected end.", "")
+COMMAND(drain_stop, "drain stop", "", 0, 0, 0, NONE, "Let the guests end that move, and move no more.",
+        "computectl drain goes on with the others later.")
+COMMAND(drain_undo, "drain undo", "", 0, 0, WITH(WATCH) | WITH(WAIT) | WITH(INTERVAL), NONE,
+        "Bring back the guests that the last drain moved and that still are where it put them.",
+        "The compute service is enabled again if the drain had disabled it.")
+COMMAND(drain, "drain", "", 0, 0,
+        WITH(TO) | WITH(ORDER) | WITH(PARALLEL) | WITH(DISABLE) | WITH(WATCH) | WITH(WAIT) | WITH(INTERVAL), NONE,
+        "Move all guests of the host away, live.",
+        "Under OpenStack Nova's scheduler chooses where to, or looks at the host of --to; in standalone --to is needed. The agent does it, not "
+        "computectl: it goes on when this command ends, and after a restart of the agent. A guest that cannot move is told with its reason and the "
+        "others go on. The same command again joins a drain that runs and continues one that was stopped. With --watch or --wait the exit status "
+        "tells whether all guests have gone.")
 COMMAND(list, "list", "", 0, 0, 0, NONE, "List the instances of the host.", "")
 COMMAND(show, "show", "INSTANCE", 1, 1, WITH(TIMELINE), INSTANCES, "Show an instance, its disks and ports and its newest migration.", "")
 COMMAND(migrations, "migrations", "[INSTANCE]", 0, 1, WITH(STATUS) | WITH(LIMIT), INSTANCES, "List migrations, newest first.", "")

@@ -110,5 +110,18 @@ int ctl_parse_settings(struct ctl *ctl, int first, struct json_object **out, str
  * {"instance": ...}; without either, the one migration that runs (asked from the agent). New reference.
  */
 int ctl_target(struct ctl *ctl, const char *argument, struct json_object **out, struct err *e);
-/* watch.c: follows a migration (an object of the protocol) to its end; quiet = print nothing. */
+/* watch.c: what can be followed: the command that looks at it, and how it is shown (the sense of each is
+ * in ctl/view.h). */
+struct ctl_job {
+    const char *command;
+    bool (*is_active)(struct json_object *job);
+    void (*screen)(struct text_buffer *out, struct json_object *job, unsigned width);
+    void (*line)(struct text_buffer *out, struct json_object *job);
+    void (*result)(struct text_buffer *out, struct json_object *job);
+    int (*outcome)(struct json_object *job, struct err *e);
+};
+/* Follows it to its end; target: the command's arguments; quiet = print nothing. */
+int ctl_follow_job(struct ctl *ctl, const struct ctl_job *job, struct json_object *target,
+                   bool quiet, struct err *e);
+/* The same for a migration (an object of the protocol). */
 int ctl_follow(struct ctl *ctl, struct json_object *target, bool quiet, struct err *e);

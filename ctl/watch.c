@@ -18,6 +18,7 @@
 
 struct watch {
     struct ctl *ctl;
+    const struct ctl_job *job;
     bool quiet;
     bool seen;             /* the agent has answered before */
     unsigned lines;        /* drawn and still above the cursor */
@@ -60,10 +61,10 @@ static int show(struct watch *w, struct json_object *m, struct err *e)
     if (ctl_wants_json(w->ctl))
         return ctl_print_json(w->ctl, m, e);
     if (w->ctl->terminal) {
-        view_screen(&text, m, w->ctl->width);
+        w->job->screen(&text, m, w->ctl->width);
         return draw(w, &text, e);
     }
-    view_line(&text, m);
+    w->job->line(&text, m);
     return ctl_print(w->ctl, &text, e);
 }
 
@@ -75,7 +76,7 @@ static int show_end(struct watch *w, struct json_object *m, struct err *e)
         return ctl_print_json(w->ctl, m, e);
     if (w->quiet || ctl_wants_json(w->ctl))
         return 0;
-    view_result(&text, m);
+    w->job->result(&text, m);
     return ctl_print(w->ctl, &text, e);
 }
 
@@ -85,12 +86,12 @@ static int look(struct watch *w, struct json_object *target, struct json_object 
 {
     struct err own = ERR_INIT;
 
-    if (ctl_call(w->ctl, "migration", json_object_get(target), out, &own) == 0) {
+    if (ctl_call(w->ctl, w->job->command, json_object_get(target), out, &own) == 0) {
         w->away_since_us = 0;
         w->seen = true;
         if (json_object_is_type(*out, json_type_object))
             return 1;
-        return err_set(e, ERR_PARSE, "the agent's answer is no migration");
+        return err_set(e, ERR_PARSE, "the agent's answer is no %s", w->job->command);
     }
     int64_t now = clock_monotonic_us();
     bool away = own.code == ERR_UNREACHABLE || own.code == ERR_TIMEOUT;
@@ -117,9 +118,10 @@ static int interval_ms(const struct ctl *ctl, bool quiet, int *out, struct err *
     return 0;
 }
 
-int ctl_follow(struct ctl *ctl, struct json_object *target, bool quiet, struct err *e)
+int ctl_follow_job(struct ctl *ctl, const struct ctl_job *job, struct json_object *target,
+                   bool quiet, struct err *e)
 {
-    struct watch w = {.ctl = ctl, .quiet = quiet};
+    struct watch w = {.ctl = ctl, .job = job, .quiet = quiet};
     int pause_ms = 0;
 
     if (interval_ms(ctl, quiet, &pause_ms, e) < 0)
@@ -131,10 +133,22 @@ int ctl_follow(struct ctl *ctl, struct json_object *target, bool quiet, struct e
             return -1;
         if (found && show(&w, m, e) < 0)
             return -1;
-        if (found && !view_is_active(m))
-            return show_end(&w, m, e) < 0 ? -1 : view_outcome(m, e);
+        if (found && !job->is_active(m))
+            return show_end(&w, m, e) < 0 ? -1 : job->outcome(m, e);
         (void)poll(NULL, 0, pause_ms);
     }
+}
+
+int ctl_follow(struct ctl *ctl, struct json_object *target, bool quiet, struct err *e)
+{
+    static const struct ctl_job migration = {.command = "migration",
+                                             .is_active = view_is_active,
+                                             .screen = view_screen,
+                                             .line = view_line,
+                                             .result = view_result,
+                                             .outcome = view_outcome};
+
+    return ctl_follow_job(ctl, &migration, target, quiet, e);
 }
 
 /*

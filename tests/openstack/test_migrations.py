@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Live migrations through the API between two hosts with the same agent."""
+import json
 import os
 import statistics
 import time
@@ -94,6 +95,51 @@ def test_a_host_with_four_guests_is_drained(fleet):
     for s in servers:
         settled(s, 'hostb')
         assert s.verify()['ok']
+
+
+def drained(fleet, *words, seconds=300):
+    """computectl drain ... on hosta, waited for; the job as it stands then."""
+    fleet.bed.computectl('hosta', 'drain', *words, '--wait', timeout=seconds)
+    return json.loads(fleet.bed.computectl('hosta', 'drain', 'status', '--json').stdout)
+
+
+@pytest.mark.computed
+def test_a_host_is_drained_by_computectl_through_the_api_and_the_drain_undone(fleet):
+    servers = [Server(fleet.bed, f'emptied{i}', 'hosta', wait=False) for i in range(2)]
+    for s in servers:
+        s.wait('ACTIVE')
+        s.answers()
+    t0 = time.monotonic()
+    job = drained(fleet, '--disable', '--order', 'name')
+    fleet.figure(f'two guests drained by computectl: {time.monotonic() - t0:.1f} s')
+    assert (job['state'], job['counts']['moved'], job['disabled']) == ('done', 2, True), job
+    assert all(g['at'] == 'hostb' for g in job['guests']), job
+    assert fleet.cloud.services()['hosta']['status'] == 'disabled'
+    for s in servers:
+        settled(s, 'hostb')
+    job = drained(fleet, 'undo')
+    assert (job['state'], job['counts']['returned'], job['disabled']) == ('done', 2, False), job
+    assert fleet.cloud.services()['hosta']['status'] == 'enabled'
+    for s in servers:
+        settled(s, 'hosta')
+        assert s.verify()['ok']
+
+
+@pytest.mark.computed
+def test_a_drain_tells_why_nova_left_a_guest_where_it_is(fleet):
+    server = Server(fleet.bed, 'kept', 'hosta')
+    fleet.cloud.set_service('hostb', status='disabled')
+    try:
+        ended = fleet.bed.computectl('hosta', 'drain', '--wait', timeout=120, check=False)
+        assert ended.returncode != 0 and '1 guest(s) did not move' in ended.stderr, ended
+        job = json.loads(fleet.bed.computectl('hosta', 'drain', 'status', '--json').stdout)
+        assert 'NoValidHost' in job['guests'][0]['reason'], job
+    finally:
+        fleet.cloud.set_service('hostb', status='enabled')
+    server.wait('ACTIVE', 20)
+    assert drained(fleet)['counts']['moved'] == 1  # what was left is continued
+    settled(server, 'hostb')
+    assert drained(fleet, 'undo')['counts']['returned'] == 1
 
 
 def test_a_paused_guest_arrives_paused(fleet):

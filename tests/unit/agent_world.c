@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "agent/drain.h"
 #include "agent/instance_make.h"
 #include "agent/operation.h"
 #include "cloud/cloud_provider.h"
@@ -556,6 +557,45 @@ static void fake_image_backups(struct cloud *cloud, struct json_object *context,
                 world_of(cloud)->backups, done, aux);
 }
 
+/* ---- the API ---- */
+
+static void fake_move(struct cloud *cloud, const char *instance_uuid, const char *destination,
+                      cloud_result_fn done, void *aux)
+{
+    _cleanup_(json_putp) struct json_object *taken = json_object_new_object();
+
+    json_add_string(taken, "request", "req-1");
+    if (world_of(cloud)->places)
+        json_object_object_del(world_of(cloud)->places, instance_uuid);
+    tell_result(cloud, "move",
+                text_format("move %s to %s", instance_uuid, destination ? destination : "any"),
+                taken, done, aux);
+}
+
+static void fake_whereabouts(struct cloud *cloud, const char *instance_uuid, const char *from,
+                             const char *request, cloud_result_fn done, void *aux)
+{
+    struct json_object *place = json_get(world_of(cloud)->places, instance_uuid);
+    _cleanup_(json_putp) struct json_object *busy = json_object_new_object();
+
+    (void)request;
+    json_add_string(busy, "host", from);
+    json_add_bool(busy, "busy", true);
+    tell_result(cloud, "whereabouts", text_format("whereabouts %s", instance_uuid),
+                place ? place : busy, done, aux);
+}
+
+static void fake_service_enable(struct cloud *cloud, bool enabled, const char *reason,
+                                cloud_result_fn done, void *aux)
+{
+    _cleanup_(json_putp) struct json_object *changed = json_object_new_object();
+
+    (void)reason;
+    json_add_bool(changed, "changed", true);
+    tell_result(cloud, "service_enable",
+                text_format("service %s", enabled ? "enabled" : "disabled"), changed, done, aux);
+}
+
 static const struct cloud_ops fake_cloud_ops = {
     .name = "fake",
     .open = fake_open,
@@ -586,6 +626,9 @@ static const struct cloud_ops fake_cloud_ops = {
     .ports_release = fake_ports_release,
     .ports_refresh = fake_ports_refresh,
     .ports_move_here = fake_ports_move_here,
+    .move = fake_move,
+    .whereabouts = fake_whereabouts,
+    .service_enable = fake_service_enable,
     .image_get = fake_image_get,
     .image_download = fake_image_download,
     .image_upload = fake_image_upload,
@@ -719,6 +762,7 @@ static void close_agent(struct world *w)
     struct agent *agent = &w->agent;
 
     agent->closing = true;
+    drain_close(agent);
     fake_rpc_free(agent->rpc);
     agent_rpc_release(agent);
     workers_free(agent->workers, 3000000);
@@ -759,6 +803,7 @@ void world_close(struct world *w)
     json_object_put(w->network_info);
     json_object_put(w->rescheduled);
     json_object_put(w->backups);
+    json_object_put(w->places);
     free(w);
     log_close();
     clock_fake_stop();

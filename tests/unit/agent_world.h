@@ -29,7 +29,8 @@ struct world {
     struct json_object *network_info; /* what the network service has; NULL until a test sets it */
     const char *image_format;         /* what the image service says of its data; NULL = raw */
     struct json_object *backups;      /* what the image service has */
-    struct json_object *rescheduled;  /* arguments of the last build_instances */
+    struct json_object *places; /* {instance: what the API says of its place}; others are busy */
+    struct json_object *rescheduled; /* arguments of the last build_instances */
 };
 
 struct world_options {
@@ -72,7 +73,8 @@ void world_turn(struct world *w); /* one turn of at most 1 ms */
  * "info cache of <n>", "block device saved|destroyed <name>", "vif <port> <mac>", "vifs deleted",
  * "reschedule: <why>", "allocation deleted", "allocation of this host left", "migration context dropped",
  * "ports allocated|released|read|moved here", "server group <hint>|of the instance looked at",
- * "image <id> read|downloaded|uploaded as <format>|deleted", "backups of type <type> read". Each of these
+ * "image <id> read|downloaded|uploaded as <format>|deleted", "backups of type <type> read", "move <uuid> to
+ * <host|any>", "whereabouts <uuid>", "service <enabled|disabled>". Each of these
  * calls fails at the fault point "world.<call>".
  */
 unsigned world_count(const struct world *w, const char *beginning);

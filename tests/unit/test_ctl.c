@@ -608,3 +608,52 @@ UNIT_TEST(agent_restarts, "watch waits for an agent that goes away and comes bac
     UNIT_HAS(out_text, "from hosta to hostb: completed\n");
     UNIT_EQ(RUN("watch 12 --interval 0.05", CLOSE), 69);
 }
+
+/* ---- drain ---- */
+
+#define DRAIN(state, counts, guests)                                                               \
+    "{\"id\":%d,\"result\":{\"host\":\"hosta\",\"state\":\"" state "\",\"to\":null,\"undoing\":"   \
+    "false,\"reason\":null,\"counts\":{" counts "},\"size_bytes\":1000,\"left_bytes\":500,"        \
+    "\"moved_bytes\":1048576,\"elapsed_s\":65,\"time_left_s\":65,\"guests\":[" guests "]}}"
+#define STAYS                                                                                      \
+    "{\"name\":\"guest2\",\"memory_mb\":512,\"state\":\"stays\",\"at\":null,\"size_bytes\":100,"   \
+    "\"left_bytes\":100,\"reason\":\"no room on hostb\"}"
+
+UNIT_TEST(drain_request, "drain sends what the options say and shows the job")
+{
+    UNIT_EQ(RUN("drain --to hostb --order name --parallel 3 --disable",
+                DRAIN("moving", "\"moving\":1,\"asked\":1,\"waiting\":2,\"moved\":1", STAYS)),
+            0);
+    UNIT_STR(agent.requests, "drain {\"dest\":\"hostb\",\"order\":\"name\",\"parallel\":3,"
+                             "\"disable\":true}");
+    UNIT_HAS(out_text, "drain of hosta to anywhere: moving, 00:01:05");
+    UNIT_HAS(out_text, "1 moved, 2 moving, 2 waiting, 0 stay, 0 left alone; 1.0 MiB sent, time "
+                       "left 00:01:05");
+    UNIT_HAS(out_text, "no room on hostb");
+    UNIT_EQ(RUN("drain --parallel none", DRAIN("moving", "", "")), 64);
+}
+
+UNIT_TEST(drain_waits, "drain --wait follows the job, and its status tells whether all have gone")
+{
+    UNIT_EQ(RUN("drain --wait --interval 0.05", DRAIN("starting", "", ""),
+                DRAIN("moving", "\"moving\":1", ""), DRAIN("done", "\"moved\":1", "")),
+            0);
+    UNIT_STR(out_text, "");
+    UNIT_HAS(agent.requests, ";drain-status {}");
+    UNIT_EQ(RUN("drain --watch --interval 0.05", DRAIN("starting", "", ""),
+                DRAIN("done", "\"moved\":1,\"stays\":1", STAYS)),
+            74);
+    UNIT_HAS(err_text, "1 guest(s) did not move");
+    UNIT_HAS(out_text, "no room on hostb");
+}
+
+UNIT_TEST(drain_others, "drain status, stop and undo are commands of their own")
+{
+    UNIT_EQ(RUN("drain status", DRAIN("stopped", "", "")), 0);
+    UNIT_STR(agent.requests, "drain-status {}");
+    UNIT_EQ(RUN("drain stop", DRAIN("stopping", "", "")), 0);
+    UNIT_STR(agent.requests, "drain-stop {}");
+    UNIT_EQ(RUN("--host hostb drain undo --json", DRAIN("moving", "", "")), 0);
+    UNIT_STR(agent.requests, "hostb:drain-undo {}");
+    UNIT_HAS(out_text, "\"state\":\"moving\"");
+}
