@@ -223,6 +223,8 @@ struct json_object *migration_account(const struct migration *m)
     json_add_bool(o, "post_copy", s->post_copy);
     json_add_int(o, "bandwidth_mib", s->bandwidth_mib);
     json_add_int(o, "bandwidth_in_force_mib", m->bandwidth_mib);
+    json_add_string(o, "policy", settings_policy_name(s->policy));
+    add_optional(o, "dirty_rate_before_bytes_s", m->dirty_rate_before);
     json_add(o, "actions", json_copy(m->progress.actions));
     json_add(o, "result", result_of(m));
     return o;

@@ -26,6 +26,7 @@ struct migration;
 struct node;
 struct power_sync;
 struct image_manager;
+struct host_pair;
 struct operation;
 
 struct agent {
@@ -47,6 +48,7 @@ struct agent {
     struct migration *migrations;             /* list, newest first */
     struct json_object *unfinished_builds;    /* records of the journal still to be taken back */
     struct operation *operations;             /* in order of arrival */
+    struct host_pair *host_pairs;             /* agent/host_pair.h */
     unsigned running_out;                     /* source migrations that hold a place */
     int64_t started_us;
     bool draining;             /* SIGTERM: no new migrations */

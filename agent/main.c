@@ -17,6 +17,7 @@
 #include "agent/agent.h"
 #include "agent/control.h"
 #include "agent/drain.h"
+#include "agent/host_pair.h"
 #include "agent/image_manager.h"
 #include "agent/instance_make.h"
 #include "agent/migration.h"
@@ -269,6 +270,7 @@ static void close_all(struct process *p)
     image_manager_close(agent);
     node_close(agent);
     operation_close(agent);
+    host_pairs_close(agent);
     json_object_put(agent->unfinished_builds);
     switchover_free(agent->switchover);
     net_free(agent->net);

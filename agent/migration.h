@@ -29,6 +29,7 @@ struct migration_progress {
     int64_t downtime_limit_ms;    /* in force */
     int64_t expected_downtime_ms; /* -1 unknown */
     int64_t time_left_s;          /* -1 unknown */
+    bool last_pass;               /* the guest is to be stopped at the end of the pass that runs */
     int64_t paused_us;            /* the guest stopped for the switch-over; 0 */
     int64_t resumed_us;           /* destination, or source after a failure; 0 */
     int64_t downtime_ms;          /* measured; -1 = not known */
@@ -77,6 +78,8 @@ struct migration {
     int64_t
         disks_bandwidth_mib; /* source: of all disks together, as the call began; 0 = none copied, no limit */
     struct policy policy;
+    struct policy_start start; /* source: what the policy chose before libvirt's call */
+    int64_t dirty_rate_before; /* source: measured before it, bytes a second; -1 = not */
     struct migration_progress progress;
     struct timeline timeline;
     unsigned stamps_kept; /* of the timeline, in the history */
@@ -96,6 +99,8 @@ struct migration {
     bool suspended_by_us; /* force-complete paused the guest */
     bool post_copy_running, post_copy_possible;
     bool sample_outstanding;
+    bool measuring;  /* the dirty rate, beside the preparation */
+    bool start_held; /* all is ready but that */
     struct bindings bindings;
     struct parts *parts; /* what the present state waits for (agent/parts.h); NULL */
     bool parts_held;     /* wait_timer holds one of them: it waits for libvirtd */
@@ -249,6 +254,9 @@ void source_port_plugged(struct migration *migration, const char *port_id);
 void destination_accept(struct agent *agent, struct rpc_request *request); /* pre_live_migration */
 void destination_post(struct agent *agent, struct rpc_request *request);
 void destination_rollback(struct agent *agent, struct rpc_request *request);
+
+/* agent/source_measure.c: what is known of a migration before it starts, for the policy. */
+struct policy_outlook source_outlook(const struct migration *migration);
 
 /* agent/monitor.c */
 void monitor_start(struct migration *migration);

@@ -9,6 +9,9 @@
 
 #include <stdio.h>
 
+#include "agent/decision.h"
+#include "agent/host_pair.h"
+
 #include "lib/clock.h"
 #include "lib/json.h"
 #include "lib/log.h"
@@ -255,35 +258,44 @@ static struct policy_sample to_sample(const struct migration *m, const struct vi
         .memory_bps = job->memory_bps,
         .dirty_rate = job->dirty_rate,
         .iteration = job->iteration,
+        .throttle_percent = job->throttle_percent,
         .downtime_ms = job->downtime_ms,
     };
 }
 
 static void act(struct migration *m, const struct policy_decision *decision)
 {
+    char text[DECISION_TEXT_SIZE];
+
+    decision_text(decision, text, sizeof(text));
     switch (decision->action) {
     case POLICY_NOTHING:
         return;
+    case POLICY_WARN:
+        migration_note(m, "stalled: %s", text);
+        return;
     case POLICY_SET_DOWNTIME:
-        log_debug("migration %s: downtime limit %lld ms (%s)", m->uuid,
-                  (long long)decision->downtime_ms, decision->why);
+        if (m->settings.policy == POLICY_ADAPTIVE)
+            migration_note(m, "%s", text);
+        else /* by the clock, and up to 1000 of them */
+            log_debug("migration %s: %s", m->uuid, text);
         m->progress.downtime_limit_ms = decision->downtime_ms;
         tune(m, TUNE_DOWNTIME, decision->downtime_ms, "set the downtime limit");
         return;
     case POLICY_START_POST_COPY:
-        start_post_copy(m, decision->why);
+        start_post_copy(m, text);
         return;
     case POLICY_ABORT_NOW: {
         struct err e = ERR_INIT;
         err_set(&e, ERR_MIGRATION, "not complete after %lld s (live_migration_completion_timeout)",
                 (long long)((clock_monotonic_us() - m->progress.started_us) / USEC_PER_SEC));
         migration_fail(m, &e);
-        migration_note(m, "aborted: %s", decision->why);
+        migration_note(m, "aborted: %s", text);
         machine_event(m, MACHINE_EVENT_ABORT);
         return;
     }
     case POLICY_FORCE_NOW:
-        force(m, decision->why);
+        force(m, text);
         return;
     }
 }
@@ -301,8 +313,9 @@ static void decide(struct migration *m)
         act(m, &decision);
     }
     m->progress.throughput = m->policy.throughput;
-    m->progress.expected_downtime_ms = policy_expected_downtime_ms(&m->policy, &sample);
+    m->progress.expected_downtime_ms = policy_expected_downtime_ms(&m->policy, &limits, &sample);
     m->progress.time_left_s = policy_time_left_s(&m->policy, &limits, &sample);
+    m->progress.last_pass = policy_is_last_pass(&m->policy, &sample);
 }
 
 /* ---- sampling ---- */
@@ -383,14 +396,10 @@ static void tick(void *aux)
 
 void monitor_iteration(struct migration *m, int iteration)
 {
-    const struct migration_progress *p = &m->progress;
-    bool last_pass =
-        p->expected_downtime_ms >= 0 && p->expected_downtime_ms <= p->downtime_limit_ms;
-
     m->progress.job.iteration = iteration;
     memory_began(m, iteration);
     /* when the rest fits into the pause, the switch-over is due: nothing may stand in its way */
-    if (m->monitor_timer && !last_pass)
+    if (m->monitor_timer && !m->progress.last_pass)
         sample_now(m);
 }
 
@@ -446,31 +455,14 @@ static void write_line(void *aux)
 
 /* ---- from and to ---- */
 
-static double data_gib(const struct migration *m)
-{
-    int64_t sizes[64];
-    unsigned count = 0;
-    char **copied = m->block_migration && m->guest ? virt_guest_disks_to_copy(m->guest) : NULL;
-
-    for (size_t i = 0; copied && m->guest && i < m->guest->disk_count; i++) {
-        for (size_t k = 0; copied[k] && count < ARRAY_LEN(sizes); k++)
-            if (text_equal(copied[k], m->guest->disks[i].target))
-                sizes[count++] = m->guest->disks[i].allocated;
-    }
-    text_vector_free(copied);
-    int64_t memory_mb = instance_flavor_memory_mb(m->instance);
-    if (memory_mb == 0 && m->guest)
-        memory_mb = m->guest->memory_kib / 1024;
-    return policy_data_gib(memory_mb, sizes, count);
-}
-
 void monitor_start(struct migration *m)
 {
     if (m->monitor_timer)
         return;
     if (m->progress.started_us == 0)
         m->progress.started_us = clock_monotonic_us();
-    m->policy = (struct policy){.data_gib = data_gib(m)};
+    struct policy_outlook outlook = source_outlook(m);
+    m->policy = policy_begin(&outlook, &m->start);
     m->monitor_timer = loop_timer_new(m->agent->loop, "monitor", tick, m);
     m->log_timer = loop_timer_new(m->agent->loop, "period line", write_line, m);
     loop_timer_arm(m->monitor_timer, SAMPLE_PERIOD_US / 5);
@@ -503,6 +495,8 @@ void monitor_completed(struct migration *m, const struct virt_job *job)
 
     if (job->downtime_ms >= 0)
         p->downtime_ms = job->downtime_ms;
+    if (p->job.active)
+        host_pair_learn(m, job->downtime_ms);
     int64_t moved = job->memory_processed + job->disk_processed;
     if (job->elapsed_ms > 0)
         p->average_throughput = moved * 1000 / job->elapsed_ms;

@@ -1,11 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The migration policy: a pure function of what was measured, what is allowed and the time. No I/O, no
- * clock of its own, no allocation; it is run over recorded traces in tests.
+ * clock of its own, no allocation; it is run over recorded traces and over a model of QEMU in tests.
  *
- * Rules of Nova that it keeps (nova-contract 5.5): data_gib, the downtime steps, the completion timeout.
- * What it does beyond them: the timeout action fires once, the switch to post-copy is made by itself when
- * pre-copy does not converge, the expected downtime is computed from what is left and what is measured.
+ * policy.c          takes samples in; timeout, post-copy; what both kinds share
+ * policy_stepped.c  Nova's kind (nova-contract 5.5): the downtime limit grows with the time
+ * policy_adaptive.c ours: the downtime limit grows on evidence, pass by pass; the throttle's start comes from
+ *                   the dirty rate that was measured before; post-copy is planned; stalls are told
+ * policy_forecast.c what a pass dirties, when it ends, how long the pause will be
+ *
+ * The rule of QEMU that all of it rests on (7.2, ram.c): memory is sent in passes; at the end of one it
+ * looks at what was dirtied meanwhile, and stops the guest if that can be sent within the downtime limit.
+ * Auto-converge adds throttle at the end of a pass alone, not after the first, once in two passes that
+ * dirtied more than half of what they sent.
  */
 #pragma once
 
@@ -13,9 +20,17 @@
 #include <stdint.h>
 
 enum policy_timeout_action { POLICY_ABORT, POLICY_FORCE_COMPLETE };
+enum policy_kind { POLICY_STEPPED, POLICY_ADAPTIVE };
+
+enum {
+    POLICY_OVERHEAD_MS =
+        60, /* of a pause, before any was measured: device state and libvirt's part */
+    POLICY_DOWNTIME_FLOOR_MS = 50, /* the adaptive kind begins with it */
+};
 
 /* What may be changed while a migration runs. */
 struct policy_limits {
+    enum policy_kind kind;
     int64_t downtime_limit_ms;    /* the largest that may be set */
     int downtime_steps;           /* >= 1 */
     int64_t downtime_delay_s;     /* per GiB */
@@ -23,8 +38,30 @@ struct policy_limits {
     bool timeout_is_total;
     int64_t timeout_cap_s; /* operator's limit for a whole migration; 0 = none */
     enum policy_timeout_action timeout_action;
+    bool auto_converge;             /* the guest may be slowed down */
     bool post_copy;                 /* may be used */
-    int post_copy_after_iterations; /* without convergence; 0 = only at the timeout or by force */
+    int post_copy_after_iterations; /* without convergence; 0 = the kind decides: stepped only at the
+                                       timeout or by force, adaptive when nothing else ends it in time */
+};
+
+/* What is known before the start. */
+struct policy_outlook {
+    double data_gib;      /* policy_data_gib() */
+    int64_t memory_bytes; /* of the guest */
+    int64_t disk_bytes;   /* to be copied */
+    int64_t dirty_rate;   /* bytes a second, measured over a second; -1 = unknown */
+    int64_t bandwidth;    /* bytes a second; 0 = unknown */
+    int64_t overhead_ms;  /* learned part of a pause that does not depend on memory; 0 = not yet */
+    int throttle_initial, throttle_increment; /* the operator's; 0 = the policy's */
+};
+
+struct policy_start {
+    int throttle_initial, throttle_increment; /* percent; 0 = the hypervisor's own */
+    bool
+        hopeless; /* nothing that is permitted can end it: dirty rate above bandwidth, what is dirtied in a
+                      second does not fit into the longest pause, and the timeout aborts */
+    int64_t time_s;   /* expected; -1 = does not converge or cannot be told */
+    int64_t pause_ms; /* expected; -1 */
 };
 
 /* One sample, as virt's job statistics give it. */
@@ -34,6 +71,7 @@ struct policy_sample {
     int64_t disk_remaining, disk_processed;
     int64_t memory_bps, dirty_rate; /* bytes a second; 0 = unknown */
     int iteration;
+    int throttle_percent;
     int64_t downtime_ms; /* the hypervisor's own expectation; -1 = none */
 };
 
@@ -43,32 +81,60 @@ enum policy_action {
     POLICY_START_POST_COPY,
     POLICY_ABORT_NOW,
     POLICY_FORCE_NOW, /* pause the guest, lift the bandwidth limit */
+    POLICY_WARN,      /* tell people: it is stalled */
 };
 
 struct policy_decision {
     enum policy_action action;
     int64_t downtime_ms;
     const char *why; /* static text for the log */
+    /* what it was decided on */
+    int64_t downtime_before_ms; /* 0 = none was set */
+    int64_t remaining;          /* memory, bytes */
+    int64_t throughput;         /* of memory, bytes a second; 0 = unknown */
+    int iteration, throttle_percent;
 };
 
-/* Memory of the policy between samples; starts zeroed. */
+/* Memory of the policy between samples; starts zeroed, or with policy_begin(). */
 struct policy {
-    double data_gib;         /* policy_data_gib() */
+    double data_gib;
+    int64_t memory_bytes;    /* of the guest; 0 = unknown */
+    int64_t overhead_ms;     /* 0 = POLICY_OVERHEAD_MS */
+    int throttle_initial;    /* that libvirt was told; 0 = QEMU's */
+    int throttle_increment;  /* the same */
     int step;                /* downtime steps made */
     int64_t downtime_set_ms; /* in force; 0 = none yet */
     bool timeout_fired;
     bool post_copy_started;
     bool forced;
+    bool stall_told;
     int last_iteration;
     int64_t best_remaining; /* smallest memory_remaining at the end of an iteration; 0 = none */
     int iterations_without_progress;
     double throughput; /* smoothed bytes a second, memory and disk */
     int64_t last_elapsed_us, last_processed;
     bool has_sample;
+    /* policy_forecast.c */
+    double memory_throughput; /* smoothed, in the memory phase alone; 0 = unknown */
+    double drain;      /* smoothed bytes a second by which a pass's rest falls: zero pages too */
+    double dirty_rate; /* of the guest without throttle; 0 = unknown */
+    bool dirty_rate_known; /* 0 was measured */
+    double hot_set;        /* bytes that passes dirty at most; 0 = unknown */
+    int pass_iteration;
+    int64_t pass_began_us;
+    double pass_size, pass_size_before; /* bytes at the begin of this pass, of the one before */
+    int pass_throttle;                  /* that this pass began with */
+    int64_t last_memory_processed, last_remaining, last_moved_us;
 };
 
 /* Nova's scale: max(2, memory GiB) + for each copied disk max(2, size GiB). */
 double policy_data_gib(int64_t memory_mb, const int64_t *disk_bytes, unsigned disk_count);
+
+/* What to start with, and what will come of it. */
+struct policy_start policy_start(const struct policy_limits *limits,
+                                 const struct policy_outlook *outlook);
+/* A fresh policy for a migration that begins. */
+struct policy policy_begin(const struct policy_outlook *outlook, const struct policy_start *start);
 
 /* Takes a sample in and decides at most one action; call again with the same sample until NOTHING. */
 struct policy_decision policy_step(struct policy *policy, const struct policy_limits *limits,
@@ -81,9 +147,13 @@ void policy_limits_changed(struct policy *policy);
 int64_t policy_downtime_step_ms(const struct policy_limits *limits, int step);
 /* Elapsed time after which the timeout action is due, in seconds; 0 = never. */
 int64_t policy_timeout_s(const struct policy *policy, const struct policy_limits *limits);
-/* Expected pause with what is left and the measured rate, ms; -1 = cannot be told yet. */
-int64_t policy_expected_downtime_ms(const struct policy *policy,
+/* The pause that is to be expected, ms; -1 = cannot be told yet. */
+int64_t policy_expected_downtime_ms(const struct policy *policy, const struct policy_limits *limits,
                                     const struct policy_sample *sample);
-/* Seconds until the end, from throughput and dirty rate; -1 = does not converge or cannot be told. */
+/* Seconds until the end; -1 = does not converge or cannot be told. */
 int64_t policy_time_left_s(const struct policy *policy, const struct policy_limits *limits,
                            const struct policy_sample *sample);
+/* True if the guest is to be stopped at the end of the pass that runs. */
+bool policy_is_last_pass(const struct policy *policy, const struct policy_sample *sample);
+/* The part of a pause that does not depend on memory, after a pause that was expected and measured. */
+int64_t policy_learn_overhead_ms(int64_t known_ms, int64_t expected_ms, int64_t measured_ms);

@@ -18,7 +18,7 @@ enum setting {
 #undef X
         SETTING_COUNT
 };
-enum setting_type { TYPE_INT, TYPE_BOOL, TYPE_ACTION };
+enum setting_type { TYPE_INT, TYPE_BOOL, TYPE_ACTION, TYPE_KIND };
 
 static const struct {
     const char *name;
@@ -39,10 +39,15 @@ const char *settings_action_name(enum policy_timeout_action action)
     return action == POLICY_ABORT ? "abort" : "force_complete";
 }
 
+const char *settings_policy_name(enum policy_kind kind)
+{
+    return kind == POLICY_ADAPTIVE ? "adaptive" : "stepped";
+}
+
 /* ---- one value ---- */
 
 struct value {
-    int64_t number; /* int, bool, action */
+    int64_t number; /* int, bool, action, kind */
 };
 
 static int parse_bool(const char *text, int64_t *out)
@@ -63,6 +68,16 @@ static int parse_action(const char *text, int64_t *out)
 {
     for (int64_t v = POLICY_ABORT; v <= POLICY_FORCE_COMPLETE; v++)
         if (text_equal(text, settings_action_name((enum policy_timeout_action)v))) {
+            *out = v;
+            return 0;
+        }
+    return -1;
+}
+
+static int parse_kind(const char *text, int64_t *out)
+{
+    for (int64_t v = POLICY_STEPPED; v <= POLICY_ADAPTIVE; v++)
+        if (text_equal(text, settings_policy_name((enum policy_kind)v))) {
             *out = v;
             return 0;
         }
@@ -90,6 +105,11 @@ static int read_value(enum setting id, struct json_object *o, struct value *out,
         if (parse_action(text, &out->number) == 0)
             return 0;
         return err_set(e, ERR_INVALID, "%s is \"%s\"; abort or force_complete is allowed",
+                       rows[id].name, shown);
+    case TYPE_KIND:
+        if (parse_kind(text, &out->number) == 0)
+            return 0;
+        return err_set(e, ERR_INVALID, "%s is \"%s\"; adaptive or stepped is allowed",
                        rows[id].name, shown);
     }
     return -1;
@@ -160,6 +180,9 @@ static void assign(struct settings *s, enum setting id, int64_t value)
     case SETTING_bandwidth_mib:
         s->bandwidth_mib = value;
         return;
+    case SETTING_policy:
+        s->policy = (enum policy_kind)value;
+        return;
     case SETTING_COUNT:
         return;
     }
@@ -194,6 +217,7 @@ static void from_configuration(const struct conf *conf, struct settings *out)
         .auto_converge = conf_bool(conf, CONF_libvirt_live_migration_permit_auto_converge),
         .post_copy = conf_bool(conf, CONF_libvirt_live_migration_permit_post_copy),
         .bandwidth_mib = conf_int(conf, CONF_libvirt_live_migration_bandwidth),
+        .policy = (enum policy_kind)conf_int(conf, CONF_libvirt_live_migration_policy),
     };
     if (hard_ms > 0 && out->downtime_ms > hard_ms)
         out->downtime_ms = hard_ms;
@@ -254,7 +278,7 @@ int settings_change(const struct conf *conf, struct settings *settings, struct j
             return err_set(e, ERR_INVALID,
                            "setting \"%s\" is not known; allowed are downtime_ms, "
                            "completion_timeout_s, timeout_action, auto_converge, post_copy, "
-                           "bandwidth_mib",
+                           "bandwidth_mib, policy",
                            shown);
         if (set_value(conf, &fresh, id, value, ASKER_OPERATOR, e) < 0)
             return -1;
@@ -266,6 +290,7 @@ int settings_change(const struct conf *conf, struct settings *settings, struct j
 struct policy_limits settings_limits(const struct settings *settings, const struct conf *conf)
 {
     return (struct policy_limits){
+        .kind = settings->policy,
         .downtime_limit_ms = settings->downtime_ms,
         .downtime_steps = (int)conf_int(conf, CONF_libvirt_live_migration_downtime_steps),
         .downtime_delay_s = conf_int(conf, CONF_libvirt_live_migration_downtime_delay),
@@ -273,6 +298,7 @@ struct policy_limits settings_limits(const struct settings *settings, const stru
         .timeout_is_total = settings->timeout_is_total,
         .timeout_cap_s = conf_int(conf, CONF_libvirt_live_migration_completion_timeout_hard_limit),
         .timeout_action = settings->timeout_action,
+        .auto_converge = settings->auto_converge,
         .post_copy = settings->post_copy,
         .post_copy_after_iterations =
             (int)conf_int(conf, CONF_libvirt_live_migration_post_copy_after_iterations),
@@ -290,6 +316,7 @@ struct json_object *settings_to_json(const struct settings *s)
     json_add_bool(o, "auto_converge", s->auto_converge);
     json_add_bool(o, "post_copy", s->post_copy);
     json_add_int(o, "bandwidth_mib", s->bandwidth_mib);
+    json_add_string(o, "policy", settings_policy_name(s->policy));
     return o;
 }
 
@@ -300,6 +327,8 @@ int settings_from_json(struct json_object *o, struct settings *out, struct err *
     for (unsigned id = 0; id < SETTING_COUNT; id++) {
         struct value value;
         struct json_object *member = json_get(o, rows[id].name);
+        if (!member && id == SETTING_policy)
+            continue; /* an agent wrote it that had the stepped one alone */
         if (!member)
             return err_set(e, ERR_JOURNAL, "setting %s is missing in the record", rows[id].name);
         if (read_value((enum setting)id, member, &value, e) < 0)

@@ -26,7 +26,8 @@
     X(timeout_action, ACTION, "abort or force_complete")                                           \
     X(auto_converge, BOOL, "the guest may be slowed down")                                         \
     X(post_copy, BOOL, "post-copy may be used")                                                    \
-    X(bandwidth_mib, INT, "MiB a second; 0 = no limit")
+    X(bandwidth_mib, INT, "MiB a second; 0 = no limit")                                            \
+    X(policy, KIND, "adaptive or stepped")
 
 struct settings {
     int64_t downtime_ms;
@@ -35,6 +36,7 @@ struct settings {
     enum policy_timeout_action timeout_action;
     bool auto_converge, post_copy;
     int64_t bandwidth_mib;
+    enum policy_kind policy;
 };
 
 /*
@@ -56,3 +58,4 @@ struct policy_limits settings_limits(const struct settings *settings, const stru
 struct json_object *settings_to_json(const struct settings *settings);
 int settings_from_json(struct json_object *o, struct settings *out, struct err *e); /* journal */
 const char *settings_action_name(enum policy_timeout_action action);
+const char *settings_policy_name(enum policy_kind kind);

@@ -335,6 +335,7 @@ static void looked(struct migration_job *job)
     instance_set_power_state(m->instance, virt_state_nova(m->guest->state));
     free(m->instance_name);
     m->instance_name = text_dup(m->guest->name);
+    source_measure(m);
     call_destination(m);
 }
 
@@ -472,7 +473,7 @@ static void start_done(struct migration_job *job)
     m->destination_xml = STEAL(start->xml);
     arm_here(m);
     open_direct_line(m);
-    machine_event(m, MACHINE_EVENT_STARTED);
+    source_ready(m);
 }
 
 void source_start(struct migration *m)
@@ -563,10 +564,8 @@ static void fill_migration(struct migration *m, struct run *run)
     v->auto_converge = m->settings.auto_converge;
     v->post_copy = m->settings.post_copy && !m->initially_paused;
     v->synchronous_writes = conf_bool(conf, CONF_libvirt_live_migration_synchronous_writes);
-    v->auto_converge_initial =
-        (int)conf_int(conf, CONF_libvirt_live_migration_auto_converge_initial);
-    v->auto_converge_increment =
-        (int)conf_int(conf, CONF_libvirt_live_migration_auto_converge_increment);
+    v->auto_converge_initial = m->start.throttle_initial;
+    v->auto_converge_increment = m->start.throttle_increment;
     v->parallel_connections = (int)conf_int(conf, CONF_libvirt_live_migration_parallel_connections);
     fill_bandwidth(m, v, disks);
     v->post_copy_bandwidth_mib = conf_int(conf, CONF_libvirt_live_migration_post_copy_bandwidth);

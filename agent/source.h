@@ -15,6 +15,13 @@ void source_uris(const struct conf *conf, const char *host, const char *address,
 /* libvirt applies the limit to each disk's stream apart: the operator's limit is shared among them. */
 int64_t source_disk_bandwidth(int64_t bandwidth_mib, size_t disks);
 
+/* agent/source_measure.c */
+/* Begins to measure the guest's dirty rate beside the destination's preparation, where the policy wants it. */
+void source_measure(struct migration *migration);
+/* All is ready for libvirt's call: waits for the rest of the measurement, lets the policy choose the start,
+ * and goes on (STARTED, or START_FAILED where it is hopeless and to be refused). */
+void source_ready(struct migration *migration);
+
 /* agent/source_end.c */
 /* libvirt's call came back, or observation told the end. */
 void source_outcome(struct migration *migration, enum virt_outcome outcome, const struct err *e);

@@ -389,6 +389,14 @@ OPT(libvirt, live_migration_downtime, INT, "500", .min = 20, .max = 2000000, .un
     .help = "Longest pause that a migration may cause.",
     .more = "The agent starts below it and raises the limit in live_migration_downtime_steps.",
     .nova = "differs: Nova's minimum is 100", .since = "0.1")
+OPT(libvirt, live_migration_policy, ENUM, "adaptive", .words = "stepped|adaptive", .nova_default = "stepped", .flags = CONF_RELOAD,
+    .help = "How a migration is brought to its end: adaptive or stepped.",
+    .more = "stepped raises the downtime limit with the time, as Nova does. adaptive measures the dirty rate first, chooses auto-converge's start from it, and raises the limit by what each pass over memory shows.",
+    .nova = "none", .since = "0.1")
+OPT(libvirt, live_migration_refuse_hopeless, BOOL, "false", .flags = CONF_RELOAD,
+    .help = "Refuse a migration that nothing permitted could bring to its end, with the measured figures.",
+    .more = "Otherwise it is a warning in the log. Only the adaptive policy measures before the start.",
+    .nova = "none", .since = "0.1")
 OPT(libvirt, live_migration_downtime_steps, INT, "10", .min = 3, .max = 1000, .flags = CONF_RELOAD,
     .help = "Number of steps in which the limit reaches live_migration_downtime.",
     .nova = "same", .since = "0.1")
@@ -414,13 +422,14 @@ OPT(libvirt, live_migration_permit_auto_converge, BOOL, "true", .nova_default = 
     .help = "Permit QEMU to slow the instance down when it dirties memory faster than it can be sent.",
     .nova = "differs: false in Nova; without it a busy instance only ends at the timeout", .since = "0.1")
 OPT(libvirt, live_migration_auto_converge_initial, INT, "0", .min = 0, .max = 99, .unit = "%", .flags = CONF_RELOAD,
-    .help = "First throttle of auto-converge; 0 leaves it to the agent.",
+    .help = "First throttle of auto-converge; 0 leaves it to the policy.",
     .nova = "none", .since = "0.1")
 OPT(libvirt, live_migration_auto_converge_increment, INT, "0", .min = 0, .max = 99, .unit = "%", .flags = CONF_RELOAD,
     .help = "Further steps of auto-converge; 0 leaves it to QEMU, 10 %.",
     .nova = "none", .since = "0.1")
 OPT(libvirt, live_migration_post_copy_after_iterations, INT, "0", .min = 0, .max = 1000, .flags = CONF_RELOAD,
-    .help = "Switch to post-copy, where permitted, after so many passes over memory; 0 means only at the timeout or when forced.",
+    .help = "Switch to post-copy, where permitted, after so many passes over memory without progress; 0 leaves it to the policy.",
+    .more = "The stepped policy then switches only at the timeout or when forced, the adaptive one also when nothing else would end the migration in time.",
     .nova = "none", .since = "0.1")
 OPT(libvirt, live_migration_parallel_connections, INT, "1", .min = 1, .max = 255,
     .help = "Number of connections that send memory.",

@@ -45,6 +45,7 @@ SETTING("action", "timeout_action", WORD, 0, 0, "What to do at the timeout: abor
 SETTING("auto_converge", "auto_converge", BOOL, 0, 0, "Whether the instance may be slowed down.")
 SETTING("post_copy", "post_copy", BOOL, 0, 0, "Whether post-copy is permitted.")
 SETTING("bandwidth", "bandwidth_mib", INT, 0, 8796093022207, "Limit in MiB/s; 0 means none.")
+SETTING("policy", "policy", WORD, 0, 0, "How it is brought to its end: adaptive or stepped.")
 #endif
 
 #ifdef COMMAND

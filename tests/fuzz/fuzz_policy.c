@@ -59,6 +59,8 @@ static struct policy_limits read_limits(struct input *in)
         .completion_timeout_s = natural(in),
         .timeout_cap_s = natural(in),
         .timeout_is_total = flags & 1,
+        .kind = flags & 8 ? POLICY_ADAPTIVE : POLICY_STEPPED,
+        .auto_converge = flags & 16,
         .timeout_action = flags & 2 ? POLICY_ABORT : POLICY_FORCE_COMPLETE,
         .post_copy = flags & 4,
         .post_copy_after_iterations = (int)(natural(in) % 100),
@@ -76,6 +78,7 @@ static struct policy_sample read_sample(struct input *in)
         .memory_bps = number(in),
         .dirty_rate = number(in),
         .iteration = (int)number(in),
+        .throttle_percent = (int)number(in),
         .downtime_ms = number(in),
     };
 }
@@ -88,7 +91,7 @@ struct done {
 static void check(const struct policy_decision *d, const struct policy_limits *limits,
                   struct done *done)
 {
-    expect(d->action >= POLICY_NOTHING && d->action <= POLICY_FORCE_NOW);
+    expect(d->action >= POLICY_NOTHING && d->action <= POLICY_WARN);
     expect(d->action == POLICY_NOTHING || d->why != NULL);
     expect(done->post_copies == 0 || d->action == POLICY_NOTHING);
     if (d->action == POLICY_SET_DOWNTIME)
@@ -120,19 +123,27 @@ static void give(struct policy *policy, const struct policy_limits *limits,
         expect(++calls <= STEPS_MAX + 4);
     } while (d.action != POLICY_NOTHING);
     expect(policy_timeout_s(policy, limits) >= 0);
-    expect(policy_expected_downtime_ms(policy, sample) >= -1);
+    expect(policy_expected_downtime_ms(policy, limits, sample) >= -1);
     expect(policy_time_left_s(policy, limits, sample) >= -1);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct input in = {.data = data, .left = size};
-    struct policy policy = {0};
     struct policy_limits limits = read_limits(&in), later = read_limits(&in);
     const int64_t disks[DISKS] = {number(&in), number(&in)};
     struct done done = {0};
+    struct policy_outlook outlook = {.data_gib = policy_data_gib(number(&in), disks, DISKS),
+                                     .memory_bytes = number(&in),
+                                     .disk_bytes = number(&in),
+                                     .dirty_rate = number(&in),
+                                     .bandwidth = number(&in),
+                                     .overhead_ms = number(&in)};
+    struct policy_start start = policy_start(&limits, &outlook);
+    struct policy policy = policy_begin(&outlook, &start);
 
-    policy.data_gib = policy_data_gib(number(&in), disks, DISKS);
+    expect(start.throttle_initial >= 0 && start.throttle_initial <= 95);
+    expect(start.time_s >= -1 && start.pause_ms >= -1);
     for (int i = 0; i < SAMPLES_MAX && in.left > 0; i++) {
         struct policy_sample sample = read_sample(&in);
         give(&policy, &limits, &sample, &done);

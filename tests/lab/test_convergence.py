@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A guest that dirties memory faster than the bandwidth lets it leave: five ways in which that ends."""
+"""A guest that dirties memory faster than the bandwidth lets it leave, and the ways in which that ends."""
+import re
 import time
 
 import pytest
@@ -66,6 +67,37 @@ def test_auto_converge_completes_it(never_converges):
     assert record['status'] == 'completed', record
     assert max(throttles) >= 60
     runs_on(guest, 'hostb')
+
+
+def test_the_adaptive_policy_completes_it_with_a_throttle_from_the_measured_dirty_rate(lab):
+    link, dirty = 24, 36
+    for host in lab.hosts:
+        lab.agent(host, config(live_migration_bandwidth=link, live_migration_permit_auto_converge=True, live_migration_downtime=500,
+                               live_migration_completion_timeout=180))
+    agent, guest = lab.agents['hosta'], lab.guest('busy', memory_mb=256, hot_set=96, dirty=dirty)
+    throttles = []
+    agent.computectl('migrate', guest.uuid, '--to', 'hostb')
+    record = agent.wait_end(guest, 200, watch=lambda m: throttles.append(m.get('throttle_percent') or 0))
+    assert record['status'] == 'completed', record
+    runs_on(guest, 'hostb')
+    measured = record['dirty_rate_before_bytes_s'] / 1048576
+    print(f'dirty rate {measured:.0f} MiB/s measured, {dirty} asked of the guest; {record["result"]}')
+    assert dirty / 2 <= measured <= dirty * 2
+    begins = re.search(r'auto-converge begins with (\d+) %, then 10 % more: dirty rate (\S+) MiB/s before the start, bandwidth 24.0 MiB/s', actions(record))
+    assert begins and abs(int(begins[1]) - 100 * (1 - 0.4 * link / measured)) <= 1, actions(record)
+    assert int(begins[1]) in throttles, throttles
+    # the limit began low, and each change of it says why
+    assert 'downtime limit 50 ms: low to begin with' in actions(record)
+    assert all(' left at ' in action for action in record['result']['actions'] if '->' in action)
+
+
+def test_what_nothing_permitted_could_end_is_refused_when_asked_for(never_converges):
+    agent, guest = never_converges(live_migration_refuse_hopeless=True, live_migration_completion_timeout=60)
+    record = agent.migrate(guest, 'hostb')
+    assert record['status'] == 'failed', record
+    assert 'neither auto_converge nor post_copy is permitted' in record['message'], record['message']
+    assert record['memory']['processed'] == 0
+    runs_on(guest, 'hosta')
 
 
 def test_post_copy_completes_it(never_converges):

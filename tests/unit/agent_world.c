@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "agent/drain.h"
+#include "agent/host_pair.h"
 #include "agent/instance_make.h"
 #include "agent/operation.h"
 #include "cloud/cloud_provider.h"
@@ -774,6 +775,7 @@ static void close_agent(struct world *w)
     }
     cloud_free(agent->cloud);
     operation_close(agent);
+    host_pairs_close(agent);
     json_object_put(agent->unfinished_builds);
     agent->unfinished_builds = NULL;
     switchover_free(agent->switchover);

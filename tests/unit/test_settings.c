@@ -301,3 +301,30 @@ UNIT_TEST(journaled, "settings come out of the journal as they went in, and a pa
     UNIT_EQ(back.bandwidth_mib, 7);
     UNIT_FAILS(settings_from_json(NULL, &back, &unit_err), ERR_JOURNAL);
 }
+
+UNIT_TEST(policy_kind,
+          "the policy is chosen by configuration, instance and operator, adaptive or stepped")
+{
+    struct settings s = settings_of(NULL, NULL, NULL);
+
+    UNIT_EQ(s.policy, POLICY_ADAPTIVE);
+    UNIT_EQ(settings_limits(&s, conf).kind, POLICY_ADAPTIVE);
+    s = settings_of("{\"policy\":\"stepped\"}", NULL, NULL);
+    UNIT_EQ(s.policy, POLICY_STEPPED);
+    UNIT_OK(change(&s, "{\"policy\":\"adaptive\"}"));
+    UNIT_EQ(s.policy, POLICY_ADAPTIVE);
+    UNIT_FAILS(change(&s, "{\"policy\":\"nova\"}"), ERR_INVALID);
+    UNIT_HAS(unit_err.text, "policy is \"nova\"; adaptive or stepped is allowed");
+}
+
+UNIT_TEST(record_without_policy,
+          "a record of an agent that had no other policy than the stepped one is read")
+{
+    struct settings s = settings_of(NULL, NULL, NULL), back;
+    _cleanup_(json_putp) struct json_object *o = settings_to_json(&s);
+
+    json_object_object_del(o, "policy");
+    UNIT_OK(settings_from_json(o, &back, &unit_err));
+    UNIT_EQ(back.policy, POLICY_STEPPED);
+    UNIT_EQ(back.downtime_ms, s.downtime_ms);
+}

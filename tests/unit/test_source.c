@@ -2,6 +2,7 @@
 /* The source's side of a migration, from the request to the end. */
 #include "tests/unit/agent_world.h"
 
+#include "agent/host_pair.h"
 #include "lib/clock.h"
 #include "lib/fault.h"
 #include "lib/json.h"
@@ -977,6 +978,7 @@ UNIT_TEST(post_copy_refused,
         .settings = {"libvirt.live_migration_completion_timeout", "3",
                      "libvirt.live_migration_timeout_scale", "total",
                      "libvirt.live_migration_timeout_action", "force_complete",
+                     "libvirt.live_migration_policy", "stepped",
                      "libvirt.live_migration_permit_post_copy", "true"}});
     start();
     virt_fake_fail(w->agent.virt, "start_post_copy", ERR_VIRT, "userfaultfd is off", -1);
@@ -985,8 +987,9 @@ UNIT_TEST(post_copy_refused,
     UNIT_EQ(did("suspend"), 1);
 }
 
-UNIT_TEST(downtime_steps, "the downtime limit is set in steps that are due, each once")
+UNIT_TEST(downtime_steps, "the stepped downtime limit is set in steps that are due, each once")
 {
+    reopen(&(struct world_options){.settings = {"libvirt.live_migration_policy", "stepped"}});
     start();
     sample_is(job_with(128));
     world_pass(w, USEC_PER_SEC, USEC_PER_SEC / 2);
@@ -1008,7 +1011,8 @@ UNIT_TEST(change_bandwidth, "a new bandwidth is given to libvirt at once")
 
 UNIT_TEST(change_downtime, "a new downtime limit is in force at the next step")
 {
-    reopen(&(struct world_options){.settings = {"libvirt.live_migration_downtime_steps", "3",
+    reopen(&(struct world_options){.settings = {"libvirt.live_migration_policy", "stepped",
+                                                "libvirt.live_migration_downtime_steps", "3",
                                                 "libvirt.live_migration_downtime_delay", "3"}});
     start();
     sample_is(job_with(128));
@@ -1495,4 +1499,168 @@ UNIT_TEST(stop_running, "stopping while libvirt migrates does not stop it")
     UNIT_STR(state(), "SOURCE_OBSERVING");
     UNIT_EQ(did("abort"), 0);
     UNIT_EQ(w->agent.running_out, 1);
+}
+
+/* ---- the dirty rate before the start ---- */
+
+static bool noted(const char *part)
+{
+    _cleanup_(str_freep) char *text = json_text(source()->progress.actions);
+
+    return strstr(text, part) != NULL;
+}
+
+static void start_dirtying(int64_t mib_s, const struct world_options *options)
+{
+    reopen(options);
+    virt_fake_set_dirty_rate(w->agent.virt, WORLD_INSTANCE, mib_s * MIB);
+    world_add_guest(w, VIRT_STATE_RUNNING);
+    world_begin_source(w);
+}
+
+UNIT_TEST(measured_start, "auto-converge begins with what the measured dirty rate asks for")
+{
+    start_dirtying(
+        150, &(struct world_options){.settings = {"libvirt.live_migration_bandwidth", "100"}});
+    world_run_source(w);
+    const struct virt_migration *asked_for = virt_fake_migration(w->agent.virt, WORLD_INSTANCE);
+    UNIT_EQ(asked_for->auto_converge_initial, 73);
+    UNIT_EQ(asked_for->auto_converge_increment, 10);
+    UNIT_TRUE(noted("auto-converge begins with 73 %, then 10 % more: dirty rate 150.0 MiB/s before "
+                    "the start, bandwidth 100.0 MiB/s"));
+    UNIT_EQ(source()->dirty_rate_before, 150 * MIB);
+}
+
+UNIT_TEST(measured_own, "an operator's start of auto-converge stands")
+{
+    start_dirtying(150, &(struct world_options){
+                            .settings = {"libvirt.live_migration_bandwidth", "100",
+                                         "libvirt.live_migration_auto_converge_initial", "30"}});
+    world_run_source(w);
+    UNIT_EQ(virt_fake_migration(w->agent.virt, WORLD_INSTANCE)->auto_converge_initial, 30);
+    UNIT_EQ(virt_fake_migration(w->agent.virt, WORLD_INSTANCE)->auto_converge_increment, 0);
+}
+
+UNIT_TEST(not_measured, "the stepped policy measures nothing, and nobody measures a paused guest")
+{
+    start_dirtying(
+        150, &(struct world_options){.settings = {"libvirt.live_migration_policy", "stepped",
+                                                  "libvirt.live_migration_bandwidth", "100"}});
+    world_run_source(w);
+    UNIT_EQ(did("dirty_rate"), 0);
+    UNIT_EQ(virt_fake_migration(w->agent.virt, WORLD_INSTANCE)->auto_converge_initial, 0);
+    reopen(NULL);
+    world_add_guest(w, VIRT_STATE_PAUSED);
+    world_begin_source(w);
+    world_run_source(w);
+    UNIT_EQ(did("dirty_rate"), 0);
+}
+
+UNIT_TEST(measure_failed, "a dirty rate that cannot be measured stops nothing")
+{
+    reopen(NULL);
+    virt_fake_fail(w->agent.virt, "dirty_rate", ERR_TIMEOUT, "no figure", -1);
+    start();
+    UNIT_EQ(virt_fake_migration(w->agent.virt, WORLD_INSTANCE)->auto_converge_initial, 0);
+    UNIT_EQ(source()->dirty_rate_before, -1);
+}
+
+UNIT_TEST(measure_hangs,
+          "a measurement that hangs is waited for no longer than it should have taken")
+{
+    reopen(&(struct world_options){.threads = 4});
+    virt_fake_hang(w->agent.virt, "dirty_rate", true);
+    world_add_guest(w, VIRT_STATE_RUNNING);
+    world_begin_source(w);
+    WORLD_UNTIL(w, waits(RPC_METHOD_pre_live_migration));
+    fake_rpc_answer(waits(RPC_METHOD_pre_live_migration), world_result("063"));
+    WORLD_UNTIL(w, source()->start_held);
+    world_pass(w, USEC_PER_SEC, USEC_PER_SEC / 4);
+    UNIT_STR(state(), "SOURCE_STARTING");
+    UNIT_EQ(did("migrate"), 0);
+    world_pass(w, USEC_PER_SEC, USEC_PER_SEC / 4);
+    UNIT_STR(state(), "SOURCE_RUNNING");
+    virt_fake_hang(w->agent.virt, "dirty_rate", false);
+    WORLD_UNTIL(w, !source()->measuring);
+    UNIT_EQ(source()->dirty_rate_before, -1); /* too late: the guest is being moved */
+}
+
+UNIT_TEST(measure_aborted, "an abort while the measurement is waited for ends as cancelled")
+{
+    reopen(&(struct world_options){.threads = 4});
+    virt_fake_hang(w->agent.virt, "dirty_rate", true);
+    world_add_guest(w, VIRT_STATE_RUNNING);
+    world_begin_source(w);
+    WORLD_UNTIL(w, waits(RPC_METHOD_pre_live_migration));
+    fake_rpc_answer(waits(RPC_METHOD_pre_live_migration), world_result("063"));
+    WORLD_UNTIL(w, source()->start_held);
+    abort_it();
+    virt_fake_hang(w->agent.virt, "dirty_rate", false);
+    WORLD_UNTIL(w, waits(RPC_METHOD_rollback_live_migration_at_destination));
+    take_back();
+    WORLD_UNTIL(w, !source());
+    UNIT_EQ(did("migrate"), 0);
+    words_are("queued preparing cancelled");
+    ended_here();
+}
+
+/* Neither throttle nor post-copy is permitted, and the timeout aborts. */
+#define HOPELESS                                                                                   \
+    "libvirt.live_migration_permit_auto_converge", "false", "libvirt.live_migration_bandwidth",    \
+        "100"
+
+UNIT_TEST(hopeless_refused,
+          "what nothing permitted could end is refused before the start, if so wanted")
+{
+    start_dirtying(300,
+                   &(struct world_options){
+                       .settings = {HOPELESS, "libvirt.live_migration_refuse_hopeless", "true"}});
+    WORLD_UNTIL(w, waits(RPC_METHOD_pre_live_migration));
+    fake_rpc_answer(waits(RPC_METHOD_pre_live_migration), world_result("063"));
+    WORLD_UNTIL(w, waits(RPC_METHOD_rollback_live_migration_at_destination));
+    UNIT_HAS(source()->message, "dirties 300.0 MiB/s of memory, only 100.0 MiB/s can be sent and "
+                                "the pause may last 500 ms");
+    take_back();
+    UNIT_EQ(did("migrate"), 0);
+    words_are("queued preparing failed");
+    ended_here();
+}
+
+UNIT_TEST(hopeless_tried, "else it is tried, and the warning has the figures")
+{
+    start_dirtying(300, &(struct world_options){.settings = {HOPELESS}});
+    world_run_source(w);
+    UNIT_STR(state(), "SOURCE_RUNNING");
+    UNIT_TRUE(source()->start.hopeless);
+}
+
+/* ---- what a migration teaches about the way to its host ---- */
+
+UNIT_TEST(learned,
+          "a measured pause and an unlimited throughput are kept for the next one to that host")
+{
+    const char *host;
+
+    start();
+    struct virt_job job = {.active = true, .downtime_ms = -1, .memory_total = 900 * MIB};
+    for (int i = 1; i <= 10; i++) {
+        job.iteration = i < 5 ? 1 : 2;
+        job.memory_processed = i * 50 * MIB;
+        job.memory_remaining = i < 5 ? (900 - i * 50) * MIB : (20 - i) * MIB;
+        sample_is(job);
+        world_pass(w, USEC_PER_SEC / 2, USEC_PER_SEC / 2);
+    }
+    host = source()->destination_host;
+    UNIT_EQ(host_pair_bandwidth(&w->agent, host), 0);
+    int64_t expected_ms = source()->progress.expected_downtime_ms;
+    UNIT_TRUE(expected_ms > 0);
+    job.active = false;
+    job.completed = true;
+    job.downtime_ms = expected_ms + 40;
+    monitor_completed(source(), &job);
+    UNIT_EQ(host_pair_overhead_ms(&w->agent, host), 60 + 20);
+    UNIT_TRUE(llabs(host_pair_bandwidth(&w->agent, host) - 100 * MIB) < 2 * MIB);
+    UNIT_EQ(host_pair_bandwidth(&w->agent, "another"), 0);
+    finish(VIRT_OUTCOME_COMPLETED, NULL);
+    confirm();
 }

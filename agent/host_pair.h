@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What earlier migrations to a host taught, for as long as the agent runs: how much of a pause does not
+ * depend on memory (device state, libvirt's part), and how fast memory goes there when nothing limits it.
+ * One entry for each host that a guest was moved to. Loop thread.
+ */
+#pragma once
+
+#include <stdint.h>
+
+struct agent;
+struct migration;
+
+/* 0 = nothing is known yet. */
+int64_t host_pair_overhead_ms(const struct agent *agent, const char *host);
+int64_t host_pair_bandwidth(const struct agent *agent, const char *host); /* bytes a second */
+/* A migration completed whose pause was measured (-1 = was not). Once for each, before its newest sample goes. */
+void host_pair_learn(struct migration *migration, int64_t measured_ms);
+void host_pairs_close(struct agent *agent);

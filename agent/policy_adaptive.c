@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The adaptive policy.
+ *
+ * Before the start: QEMU throttles late (after the third pass at the earliest) and in small steps (10 % for
+ * two passes). A first throttle that lets the guest dirty half of what is sent makes each further pass half
+ * as long as the one before; smaller is slow, larger is harsher than needed.
+ *
+ * While it runs: the downtime limit begins low, so that a guest that can be moved with a short pause is.
+ * A pass that is not clearly smaller than the one before is evidence that the limit stands in the way: if
+ * what is left fits into the longest pause, the limit becomes exactly that, else it grows by half.
+ */
+#include "agent/policy_internal.h"
+
+#include <stddef.h>
+
+enum {
+    STALL_PASSES = 3,
+    STALL_S = 10,
+    THROTTLE_NEARLY_MAX = 90,
+};
+
+#define PROGRESS   0.7  /* a pass that is smaller than so much of the one before: it converges */
+#define STANDSTILL 0.95 /* one that is not smaller than this has no progress at all */
+#define GROWTH     1.5
+#define MARGIN     1.05
+#define RATE_CERTAINLY                                                                             \
+    1.2 /* measurements by samples are coarse: only what is clearly above counts */
+
+/* ---- before the start ---- */
+
+static int start_throttle(const struct policy_limits *limits, const struct policy_outlook *outlook)
+{
+    double bandwidth = (double)outlook->bandwidth, dirty = (double)outlook->dirty_rate;
+
+    if (outlook->throttle_initial > 0 || !limits->auto_converge ||
+        limits->kind != POLICY_ADAPTIVE || outlook->bandwidth <= 0 || outlook->dirty_rate <= 0)
+        return outlook->throttle_initial;
+    double percent = 100.0 * (1.0 - 0.4 * bandwidth / dirty);
+    if (percent <= POLICY_THROTTLE_INITIAL)
+        return POLICY_THROTTLE_INITIAL;
+    return percent < 95.0 ? (int)(percent + 0.5) : 95;
+}
+
+static bool is_hopeless(const struct policy_limits *limits, const struct policy_outlook *outlook)
+{
+    double pause_s = (double)limits->downtime_limit_ms / 1000.0;
+
+    if (limits->auto_converge || limits->post_copy || limits->timeout_action != POLICY_ABORT ||
+        outlook->bandwidth <= 0 || outlook->dirty_rate <= 0)
+        return false;
+    /* what was dirtied in a second is the least that the hot set has */
+    double dirty = (double)outlook->dirty_rate / RATE_CERTAINLY;
+    return dirty > (double)outlook->bandwidth && dirty > (double)outlook->bandwidth * pause_s;
+}
+
+struct policy policy_begin(const struct policy_outlook *outlook, const struct policy_start *start)
+{
+    return (struct policy){
+        .data_gib = outlook->data_gib,
+        .memory_bytes = outlook->memory_bytes,
+        .overhead_ms = outlook->overhead_ms,
+        .throttle_initial = start->throttle_initial,
+        .throttle_increment = start->throttle_increment,
+        .dirty_rate = outlook->dirty_rate > 0 ? (double)outlook->dirty_rate : 0.0,
+        .dirty_rate_known = outlook->dirty_rate >= 0,
+    };
+}
+
+struct policy_start policy_start(const struct policy_limits *limits,
+                                 const struct policy_outlook *outlook)
+{
+    struct policy_start start = {
+        .throttle_initial = start_throttle(limits, outlook),
+        .throttle_increment = outlook->throttle_increment,
+        .hopeless = is_hopeless(limits, outlook),
+    };
+    struct policy policy = policy_begin(outlook, &start);
+    struct policy_sample sample = {.memory_remaining = outlook->memory_bytes,
+                                   .disk_remaining = outlook->disk_bytes,
+                                   .downtime_ms = -1};
+
+    if (start.throttle_initial != outlook->throttle_initial && start.throttle_increment == 0)
+        start.throttle_increment = policy.throttle_increment = POLICY_THROTTLE_INCREMENT;
+    policy.throughput = outlook->bandwidth > 0 ? (double)outlook->bandwidth : 0.0;
+    policy.has_sample = true;
+    policy.hot_set = 0.0;
+    start.time_s = policy_time_left_s(&policy, limits, &sample);
+    sample.iteration = 1;
+    start.pause_ms = policy_expected_downtime_ms(&policy, limits, &sample);
+    return start;
+}
+
+/* ---- the downtime limit ---- */
+
+static int64_t grown(int64_t limit_ms, int64_t most_ms)
+{
+    int64_t next_ms = policy_saturated((double)limit_ms * GROWTH + 1.0);
+
+    return next_ms < most_ms ? next_ms : most_ms;
+}
+
+int64_t policy_adaptive_limit_ms(int64_t limit_ms, int64_t most_ms, double size, double size_before,
+                                 double throughput)
+{
+    if (limit_ms >= most_ms)
+        return most_ms;
+    if (throughput <= 0.0 || size_before <= 0.0 || size < PROGRESS * size_before)
+        return limit_ms;
+    int64_t step_ms = grown(limit_ms, most_ms);
+    int64_t needed_ms = policy_saturated(1000.0 * MARGIN * size / throughput + 1.0);
+    /* it should have ended with this limit: the hypervisor reckons with less than we measure */
+    if (needed_ms <= limit_ms)
+        return step_ms;
+    if (size >= STANDSTILL * size_before)
+        return needed_ms <= most_ms ? needed_ms : step_ms;
+    return needed_ms < step_ms ? needed_ms : step_ms;
+}
+
+static struct policy_decision set_downtime(struct policy *policy, int64_t downtime_ms,
+                                           const char *why, const struct policy_sample *sample)
+{
+    struct policy_decision d = policy_decision(POLICY_SET_DOWNTIME, why, policy, sample);
+
+    d.downtime_ms = policy->downtime_set_ms = downtime_ms;
+    return d;
+}
+
+static bool misses_the_timeout(const struct policy *policy, const struct policy_limits *limits,
+                               const struct policy_sample *sample)
+{
+    return policy_timeout_s(policy, limits) > 0 && sample->iteration >= 2 &&
+           !policy_forecast(policy, limits, sample).in_time;
+}
+
+static struct policy_decision downtime(struct policy *policy, const struct policy_limits *limits,
+                                       const struct policy_sample *sample, bool new_pass)
+{
+    int64_t most_ms = limits->downtime_limit_ms, now_ms = policy->downtime_set_ms;
+
+    if (now_ms == 0)
+        return set_downtime(policy,
+                            most_ms < POLICY_DOWNTIME_FLOOR_MS ? most_ms : POLICY_DOWNTIME_FLOOR_MS,
+                            "low to begin with", sample);
+    if (now_ms > most_ms)
+        return set_downtime(policy, most_ms, "no more is allowed", sample);
+    if (!new_pass || sample->iteration < 2)
+        return policy_decision(POLICY_NOTHING, NULL, policy, sample);
+    int64_t wanted_ms =
+        policy_adaptive_limit_ms(now_ms, most_ms, policy->pass_size, policy->pass_size_before,
+                                 policy_memory_rate(policy, sample));
+    if (wanted_ms != now_ms)
+        return set_downtime(policy, wanted_ms, "without progress", sample);
+    if (now_ms < most_ms && misses_the_timeout(policy, limits, sample))
+        return set_downtime(policy, grown(now_ms, most_ms),
+                            "it would not end before the completion timeout", sample);
+    return policy_decision(POLICY_NOTHING, NULL, policy, sample);
+}
+
+/* ---- the last resort ---- */
+
+static bool throttle_is_used_up(const struct policy_limits *limits,
+                                const struct policy_sample *sample)
+{
+    return !limits->auto_converge || sample->throttle_percent >= THROTTLE_NEARLY_MAX;
+}
+
+/* So late that what is left just goes in post-copy before the timeout. */
+static bool last_moment(const struct policy *policy, const struct policy_limits *limits,
+                        const struct policy_sample *sample)
+{
+    double rate = policy_memory_rate(policy, sample);
+    int64_t timeout_s = policy_timeout_s(policy, limits);
+
+    if (timeout_s == 0 || rate <= 0.0)
+        return false;
+    double needed_s = 2.0 + 1.25 * policy_unsent(policy, sample) / rate;
+    return (double)sample->elapsed_us / (double)POLICY_USEC + needed_s >= (double)timeout_s &&
+           !policy_forecast(policy, limits, sample).in_time;
+}
+
+static const char *post_copy_reason(const struct policy *policy, const struct policy_limits *limits,
+                                    const struct policy_sample *sample)
+{
+    if (!limits->post_copy || limits->post_copy_after_iterations > 0 ||
+        sample->disk_remaining > 0 || sample->iteration < 2)
+        return NULL;
+    if (policy->iterations_without_progress >= STALL_PASSES &&
+        policy->downtime_set_ms >= limits->downtime_limit_ms && throttle_is_used_up(limits, sample))
+        return "pre-copy makes no progress and nothing else is permitted";
+    if (last_moment(policy, limits, sample))
+        return "pre-copy would not end before the completion timeout";
+    return NULL;
+}
+
+/* ---- stalls ---- */
+
+static const char *stall_reason(const struct policy *policy, const struct policy_limits *limits,
+                                const struct policy_sample *sample)
+{
+    if ((double)sample->elapsed_us - (double)policy->last_moved_us > STALL_S * (double)POLICY_USEC)
+        return "nothing was sent for 10 s";
+    if (policy->iterations_without_progress >= STALL_PASSES &&
+        policy->downtime_set_ms >= limits->downtime_limit_ms &&
+        throttle_is_used_up(limits, sample) && !limits->post_copy)
+        return "passes make no progress at the highest downtime limit";
+    return NULL;
+}
+
+struct policy_decision policy_adaptive_step(struct policy *policy,
+                                            const struct policy_limits *limits,
+                                            const struct policy_sample *sample, bool new_pass)
+{
+    const char *why = post_copy_reason(policy, limits, sample);
+
+    if (why) {
+        policy->post_copy_started = true;
+        return policy_decision(POLICY_START_POST_COPY, why, policy, sample);
+    }
+    struct policy_decision d = downtime(policy, limits, sample, new_pass);
+    if (d.action != POLICY_NOTHING)
+        return d;
+    why = stall_reason(policy, limits, sample);
+    bool told = policy->stall_told;
+    policy->stall_told = why != NULL;
+    return policy_decision(why && !told ? POLICY_WARN : POLICY_NOTHING, why && !told ? why : NULL,
+                           policy, sample);
+}

@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the policy knows before the start. The dirty rate is measured while the destination prepares itself;
+ * what is left of that second when all else is ready is waited for, and no longer. A measurement that fails
+ * costs nothing but the figure.
+ */
+#include "agent/source.h"
+
+#include "agent/host_pair.h"
+#include "lib/clock.h"
+#include "lib/log.h"
+
+LOG_MODULE(source);
+
+enum { MEASURE_S = 1, MEASURE_LATE_US = 1500000, MIB = 1 << 20 };
+
+struct measure {
+    struct virt *virt;
+    char *uuid;
+    int64_t bytes_per_s;
+};
+
+/* ---- the outlook ---- */
+
+static unsigned copied_disks(const struct migration *m, int64_t *sizes, unsigned most)
+{
+    unsigned count = 0;
+    char **copied = m->block_migration && m->guest ? virt_guest_disks_to_copy(m->guest) : NULL;
+
+    for (size_t i = 0; copied && i < m->guest->disk_count; i++) {
+        for (size_t k = 0; copied[k] && count < most; k++)
+            if (text_equal(copied[k], m->guest->disks[i].target))
+                sizes[count++] = m->guest->disks[i].allocated;
+    }
+    text_vector_free(copied);
+    return count;
+}
+
+static int64_t bandwidth_to(const struct migration *m)
+{
+    int64_t mib = m->bandwidth_mib; /* in force: its own limit, or its share of the host's */
+    int64_t limit = mib > INT64_MAX / MIB ? INT64_MAX : mib * MIB;
+    int64_t seen = host_pair_bandwidth(m->agent, m->destination_host);
+
+    if (limit == 0)
+        return seen;
+    return seen > 0 && seen < limit ? seen : limit;
+}
+
+struct policy_outlook source_outlook(const struct migration *m)
+{
+    const struct conf *conf = m->agent->conf;
+    int64_t sizes[64], memory_mb = instance_flavor_memory_mb(m->instance);
+    unsigned count = copied_disks(m, sizes, ARRAY_LEN(sizes));
+
+    if (memory_mb == 0 && m->guest)
+        memory_mb = m->guest->memory_kib / 1024;
+    struct policy_outlook outlook = {
+        .data_gib = policy_data_gib(memory_mb, sizes, count),
+        .memory_bytes = m->guest ? m->guest->memory_kib * 1024 : memory_mb * MIB,
+        .dirty_rate = m->dirty_rate_before,
+        .bandwidth = bandwidth_to(m),
+        .overhead_ms = host_pair_overhead_ms(m->agent, m->destination_host),
+        .throttle_initial = (int)conf_int(conf, CONF_libvirt_live_migration_auto_converge_initial),
+        .throttle_increment =
+            (int)conf_int(conf, CONF_libvirt_live_migration_auto_converge_increment),
+    };
+    for (unsigned i = 0; i < count; i++)
+        outlook.disk_bytes += sizes[i] > 0 ? sizes[i] : 0;
+    return outlook;
+}
+
+/* ---- the choice ---- */
+
+static void rate_text(int64_t bytes_per_s, char *out, size_t size)
+{
+    text_bytes((double)bytes_per_s, out, size);
+}
+
+/* Only a start that was chosen is worth a line in the account. */
+static void tell_start(struct migration *m, const struct policy_outlook *outlook)
+{
+    char dirty[32], bandwidth[32] = "unknown";
+
+    if (outlook->dirty_rate < 0)
+        return;
+    rate_text(outlook->dirty_rate, dirty, sizeof(dirty));
+    if (outlook->bandwidth > 0)
+        rate_text(outlook->bandwidth, bandwidth, sizeof(bandwidth));
+    if (m->settings.auto_converge && m->start.throttle_initial > 0)
+        migration_note(
+            m,
+            "auto-converge begins with %d %%, then %d %% more: dirty rate %s/s before the "
+            "start, bandwidth %s%s",
+            m->start.throttle_initial, m->start.throttle_increment, dirty, bandwidth,
+            outlook->bandwidth > 0 ? "/s" : "");
+    else
+        log_info("migration %s: dirty rate %s/s before the start, bandwidth %s%s", m->uuid, dirty,
+                 bandwidth, outlook->bandwidth > 0 ? "/s" : "");
+}
+
+/* True if the migration is to be refused. */
+static bool refuses(struct migration *m, const struct policy_outlook *outlook)
+{
+    char dirty[32], bandwidth[32];
+    struct err e = ERR_INIT;
+
+    if (!m->start.hopeless)
+        return false;
+    rate_text(outlook->dirty_rate, dirty, sizeof(dirty));
+    rate_text(outlook->bandwidth, bandwidth, sizeof(bandwidth));
+    err_set(&e, ERR_PRECHECK,
+            "instance %s dirties %s/s of memory, only %s/s can be sent and the pause may last %lld "
+            "ms: it "
+            "cannot be moved to %s while neither auto_converge nor post_copy is permitted and the "
+            "timeout aborts",
+            m->instance_uuid, dirty, bandwidth, (long long)m->settings.downtime_ms,
+            m->destination_host);
+    if (!conf_bool(m->agent->conf, CONF_libvirt_live_migration_refuse_hopeless)) {
+        log_warning("migration %s: %s; it is tried all the same (live_migration_refuse_hopeless)",
+                    m->uuid, e.text);
+        return false;
+    }
+    migration_fail(m, &e);
+    return true;
+}
+
+static void choose_start(struct migration *m)
+{
+    struct policy_limits limits = settings_limits(&m->settings, m->agent->conf);
+    struct policy_outlook outlook = source_outlook(m);
+
+    m->start = policy_start(&limits, &outlook);
+    tell_start(m, &outlook);
+    machine_event(m, refuses(m, &outlook) ? MACHINE_EVENT_START_FAILED : MACHINE_EVENT_STARTED);
+}
+
+/* ---- measuring ---- */
+
+static void measure_release(struct migration_job *job)
+{
+    struct measure *measure = job->aux;
+
+    free(measure->uuid);
+    free(measure);
+}
+
+static int measure_run(struct migration_job *job, struct err *e)
+{
+    struct measure *measure = job->aux;
+
+    return virt_dirty_rate(measure->virt, measure->uuid, MEASURE_S, &measure->bytes_per_s, e);
+}
+
+/* The end of the wait, by the measurement or by the time. */
+static void wait_ended(struct migration *m)
+{
+    if (!m->start_held)
+        return;
+    m->start_held = false;
+    migration_wait_end(m);
+    if (m->state == MACHINE_SOURCE_STARTING)
+        choose_start(m);
+}
+
+static void measured(struct migration_job *job)
+{
+    struct migration *m = job->migration;
+    const struct measure *measure = job->aux;
+
+    m->measuring = false;
+    if (job->result < 0)
+        log_info("migration %s goes on without its dirty rate: %s", m->uuid, job->e.text);
+    else if (m->progress.started_us == 0)
+        m->dirty_rate_before = measure->bytes_per_s;
+    wait_ended(m);
+}
+
+static void measured_late(void *aux)
+{
+    wait_ended(aux);
+}
+
+void source_measure(struct migration *m)
+{
+    struct migration_job job = {.name = "measure the dirty rate",
+                                .run = measure_run,
+                                .done = measured,
+                                .release = measure_release};
+
+    m->dirty_rate_before = -1;
+    if (m->settings.policy != POLICY_ADAPTIVE || m->initially_paused || m->measuring)
+        return;
+    struct measure *measure = NEW(struct measure);
+    measure->virt = m->agent->virt;
+    measure->uuid = text_dup(m->instance_uuid);
+    job.aux = measure;
+    m->measuring = true;
+    migration_submit(m, &job, false, false);
+}
+
+void source_ready(struct migration *m)
+{
+    if (!m->measuring) {
+        choose_start(m);
+        return;
+    }
+    m->start_held = true;
+    migration_wait(m, "the dirty rate's measurement", MEASURE_LATE_US, measured_late);
+}
