@@ -122,21 +122,24 @@ static void line_at(struct text_buffer *out, const struct scale *scale, double s
                        y + 4, digits, shown, scale->suffix);
 }
 
+/* Above the lowest. */
+static int lines_of(const struct scale *scale)
+{
+    return (int)lround(scale->step > 0 ? scale->top / scale->step
+                                       : log10(scale->top / scale->bottom));
+}
+
 static void axes(struct text_buffer *out, const struct scale *scale, const struct report_span *span)
 {
     double step = time_step(span->end_s);
     char label[32];
 
-    if (scale->step > 0)
-        for (double v = 0; v <= scale->top * 1.001; v += scale->step)
-            line_at(out, scale, v);
-    else
-        for (double v = scale->bottom; v <= scale->top * 1.001; v *= 10)
-            line_at(out, scale, v);
-    for (double t = 0; t <= span->end_s * 1.001; t += step) {
-        time_label(t, step, label, sizeof(label));
-        text_buffer_printf(out, "<text class=\"mid\" x=\"%.1f\" y=\"%d\">%s</text>", x_at(span, t),
-                           HEIGHT - 6, label);
+    for (int i = 0; i <= lines_of(scale); i++)
+        line_at(out, scale, scale->step > 0 ? i * scale->step : scale->bottom * pow(10, i));
+    for (int i = 0; i * step <= span->end_s * 1.001; i++) {
+        time_label(i * step, step, label, sizeof(label));
+        text_buffer_printf(out, "<text class=\"mid\" x=\"%.1f\" y=\"%d\">%s</text>",
+                           x_at(span, i * step), HEIGHT - 6, label);
     }
     text_buffer_add(out, "\n");
 }

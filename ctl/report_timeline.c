@@ -71,12 +71,14 @@ static void scale(struct text_buffer *out, const struct window *w, int height)
 {
     double step = report_nice_step(w->to, TICKS);
 
-    for (double ms = 0; ms <= w->to; ms += step)
+    for (int i = 0; i * step <= w->to; i++) {
+        double x = x_at(w, i * step);
         text_buffer_printf(out,
                            "<path class=\"%s\" d=\"M%.1f %dV%d\"/>"
                            "<text class=\"mid\" x=\"%.1f\" y=\"%d\">%.*f ms</text>\n",
-                           ms == 0 ? "axis" : "grid", x_at(w, ms), HEAD - 6, height - FOOT,
-                           x_at(w, ms), HEAD - 13, step < 1 ? 1 : 0, ms);
+                           i == 0 ? "axis" : "grid", x, HEAD - 6, height - FOOT, x, HEAD - 13,
+                           step < 1 ? 1 : 0, i * step);
+    }
 }
 
 static void blackout(struct text_buffer *out, const struct window *w, int height)
