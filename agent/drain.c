@@ -26,6 +26,7 @@ LOG_MODULE(drain);
 enum { ATTEMPTS_MAX = 3 };
 
 static void step(void *aux);
+static void start(struct drain *d);
 static void save(struct drain *d);
 
 /* ---- the object ---- */
@@ -443,9 +444,15 @@ static void step(void *aux)
 {
     struct drain *d = aux;
 
-    if (is_dead(d) || (d->state != DRAIN_MOVING && d->state != DRAIN_STOPPING))
+    if (is_dead(d) || !is_under_way(d))
         return;
-    if (d->state == DRAIN_MOVING && !d->agent->draining)
+    if (d->state == DRAIN_STARTING) {
+        start(d);
+        return;
+    }
+    /* without libvirt guests could not leave, which is no reason to leave them out */
+    bool can_begin = !d->agent->draining && (d->undoing || virt_is_up(d->agent->virt));
+    if (d->state == DRAIN_MOVING && can_begin)
         begin_moves(d);
     look_at_moving(d);
     if (is_over(d))
@@ -550,10 +557,17 @@ static void listed(void *aux, const struct guest_list *list, const struct err *f
 
     if (is_dead(d) || d->state != DRAIN_STARTING)
         return;
+    if (failure &&
+        !virt_is_up(d->agent->virt)) { /* as migrations do, it waits until libvirt is back */
+        replace_text(&d->reason, failure->text);
+        loop_timer_arm(d->timer, RESUME_US);
+        return;
+    }
     if (failure) {
         fail(d, failure);
         return;
     }
+    replace_text(&d->reason, NULL);
     take_list(d, list);
     d->state = DRAIN_MOVING;
     log_info("drain of %s: %zu guests to %s", d->agent->host, list->count,
@@ -785,8 +799,6 @@ void drain_resume(struct agent *agent, struct json_object *record)
     if (is_under_way(d))
         log_warning("the drain of %s goes on after a restart: it was %s", agent->host,
                     drain_state_word(d->state));
-    if (d->state == DRAIN_STARTING)
-        start(d);
-    else if (is_under_way(d))
+    if (is_under_way(d))
         loop_timer_arm(d->timer, RESUME_US);
 }

@@ -73,10 +73,9 @@ struct migration {
     enum machine_state final_state; /* what ROLLING_BACK ends in */
 
     struct settings settings;
-    int64_t
-        bandwidth_mib; /* source: of memory, in force or from the start on (source_bandwidth.c); 0 = no limit */
-    int64_t
-        disks_bandwidth_mib; /* source: of all disks together, as the call began; 0 = none copied, no limit */
+    /* source, MiB/s, 0 = no limit: of memory, in force or from the start on; the same as libvirt's call got
+     * it; of all disks together while they are copied, else 0 (source_bandwidth.c) */
+    int64_t bandwidth_mib, bandwidth_given_mib, disks_bandwidth_mib;
     struct policy policy;
     struct policy_start start; /* source: what the policy chose before libvirt's call */
     int64_t dirty_rate_before; /* source: measured before it, bytes a second; -1 = not */

@@ -342,6 +342,13 @@ static int sample_run(struct migration_job *job, struct err *e)
     return virt_migration_sample(sample->virt, sample->uuid, &sample->job, e);
 }
 
+/* A share that changed while libvirt's call began may have been told before it, and in vain. */
+static void first_seen(struct migration *m)
+{
+    if (m->bandwidth_mib != m->bandwidth_given_mib && !m->suspended_by_us)
+        monitor_bandwidth_changed(m);
+}
+
 /* The first pass over memory: the disks are copied, and what they took may be shared again. */
 static void memory_began(struct migration *m, int iteration)
 {
@@ -362,6 +369,8 @@ static void sampled(struct migration_job *job)
     }
     if (!is_running(m) || m->switching || !sample->job.active)
         return;
+    if (!m->progress.has_job)
+        first_seen(m);
     m->progress.job = sample->job;
     m->progress.has_job = true;
     memory_began(m, sample->job.iteration);

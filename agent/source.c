@@ -541,7 +541,7 @@ static void fill_bandwidth(struct migration *m, struct virt_migration *v, size_t
     bool divided = conf_bool(conf, CONF_libvirt_live_migration_disk_bandwidth_divided) ||
                    conf_int(conf, CONF_libvirt_live_migration_host_bandwidth) > 0;
 
-    v->bandwidth_mib = m->bandwidth_mib;
+    v->bandwidth_mib = m->bandwidth_given_mib = m->bandwidth_mib;
     v->disk_bandwidth_mib = divided ? source_disk_bandwidth(m->bandwidth_mib, disks) : 0;
     m->disks_bandwidth_mib =
         v->block_migration ? m->bandwidth_mib * (divided ? 1 : (int64_t)disks) : 0;

@@ -352,6 +352,29 @@ UNIT_TEST(bad_record, "a record that cannot be read is told and hurts nothing")
     UNIT_TRUE(world_logged(w, "state sleeping"));
 }
 
+UNIT_TEST(libvirt_away, "while libvirt is away the drain waits, and nobody is left out for that")
+{
+    three();
+    virt_fake_set_up(w->agent.virt, false, "libvirtd was restarted");
+    world_settle(w);
+    UNIT_EQ(begin(NULL, 1, false), 0);
+    pass(10);
+    UNIT_STR(job(), "starting");
+    virt_fake_set_up(w->agent.virt, true, "");
+    world_settle(w);
+    pass(4);
+    UNIT_STR(job(), "moving");
+    UNIT_EQ(world_count(w, "move "), 1);
+    virt_fake_set_up(w->agent.virt, false, "again");
+    place(LARGE, "os-hostb", NULL);
+    pass(10);
+    UNIT_STR(job(), "moving");
+    UNIT_EQ(world_count(w, "move "), 1);
+    virt_fake_set_up(w->agent.virt, true, "");
+    pass(4);
+    UNIT_EQ(world_count(w, "move "), 2);
+}
+
 /* ---- undoing ---- */
 
 UNIT_TEST(undone, "undo enables the service and brings back what is where it was put")

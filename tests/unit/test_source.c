@@ -436,6 +436,17 @@ UNIT_TEST(shared_bandwidth, "the host's bandwidth is shared anew when a migratio
     UNIT_TRUE(was_called("set_bandwidth " WORLD_INSTANCE " 100"));
 }
 
+UNIT_TEST(shared_early, "a share that changed before libvirt was seen at work is told once more")
+{
+    open_shared();
+    second();
+    UNIT_EQ(did("set_bandwidth"), 1);
+    struct virt_job job = job_with(128);
+    virt_fake_samples(w->agent.virt, WORLD_INSTANCE, &job, 1);
+    world_pass(w, 2000000, 500000);
+    UNIT_EQ(did("set_bandwidth"), 2);
+}
+
 UNIT_TEST(shared_setting, "an own limit below the share is kept, and the rest is the others'")
 {
     open_shared();
