@@ -243,9 +243,9 @@ static void note_marks(struct text_buffer *out, const struct report_span *span)
     for (size_t i = 0; i < report_length(span->notes); i++) {
         struct json_object *note = json_object_array_get_idx(span->notes, i);
         double seconds = (report_number(note, "since_start_ms", NAN) - span->start_ms) / 1000;
-        if (isnan(seconds) || seconds < 0 || seconds > span->end_s)
+        if (isnan(seconds) || seconds < -1 || seconds > span->end_s)
             continue;
-        double x = x_at(span, seconds);
+        double x = x_at(span, fmax(seconds, 0)); /* decided with the call in mind: at its edge */
         text_buffer_printf(out, "<g><title>");
         report_text(out, json_get_string(note, "text", NULL), 300);
         text_buffer_printf(out, "</title><path class=\"decided\" d=\"M%.1f %dV%d\"/>", x, TOP,

@@ -214,6 +214,21 @@ UNIT_TEST(figures, "four plots, each with its axis, its curves, the decision and
     UNIT_TRUE(number_of("count(//s:text[contains(., 'MiB/s')])") >= 3);
 }
 
+UNIT_TEST(
+    at_the_edge,
+    "what was decided just before libvirt's call is marked at the plots' edge, earlier things not")
+{
+    json_add(m, "notes", json_object_new_array());
+    add_note(199.8, "begins with 20 %");
+    write_page();
+    UNIT_EQ(number_of("count(//h:figure[@class='plot']//s:circle[@class='ball'])"), 4);
+    json_add(m, "notes", json_object_new_array());
+    add_note(-5000, "waited");
+    write_page();
+    UNIT_EQ(number_of("count(//h:figure[@class='plot']//s:circle[@class='ball'])"), 0);
+    UNIT_EQ(number_of("count(//h:ol[@class='decisions']/h:li)"), 1);
+}
+
 UNIT_TEST(to_scale, "the switch-over is drawn to scale around the pause; the table has every stamp")
 {
     write_page();
