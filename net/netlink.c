@@ -282,6 +282,43 @@ int netlink_link(struct netlink *nl, const char *name, struct link *out, bool *f
     return 0;
 }
 
+struct sent {
+    bool found;
+    uint64_t packets, dropped;
+};
+
+static void take_sent(void *aux, struct nlmsghdr *h)
+{
+    struct sent *sent = aux;
+    struct nlattr *stats = h->nlmsg_type == RTM_NEWLINK
+                               ? nlmsg_find_attr(h, sizeof(struct ifinfomsg), IFLA_STATS64)
+                               : NULL;
+    const size_t needed = offsetof(struct rtnl_link_stats64, multicast);
+    struct rtnl_link_stats64 values;
+
+    if (!stats || nla_len(stats) < (int)needed)
+        return;
+    memcpy(&values, nla_data(stats), needed);
+    *sent = (struct sent){true, values.tx_packets, values.tx_dropped};
+}
+
+int netlink_sent(struct netlink *nl, int index, uint64_t *packets, uint64_t *dropped, struct err *e)
+{
+    const struct ifinfomsg head = {.ifi_family = AF_UNSPEC, .ifi_index = index};
+    struct sent sent = {0};
+    _cleanup_(nl_message_freep) struct nl_msg *m =
+        netlink_message(RTM_GETLINK, NLM_F_ACK, &head, sizeof(head));
+    int rc = netlink_exchange(nl, m, take_sent, &sent);
+
+    if (rc == 0 && !sent.found)
+        rc = -ENODATA;
+    if (rc < 0)
+        return netlink_refused(nl, rc, e, "cannot read the statistics of", "an interface");
+    *packets = sent.packets;
+    *dropped = sent.dropped;
+    return 0;
+}
+
 static void take_many(void *aux, struct nlmsghdr *h)
 {
     struct link link;

@@ -54,6 +54,10 @@ int netlink_links(struct netlink *nl, int master, struct link **out, size_t *cou
 /* Has it an IP address other than a link-local IPv6 one, which the kernel gives by itself? */
 int netlink_has_address(struct netlink *nl, const struct link *link, bool *has, struct err *e);
 
+/* The packets that the link with that index has sent (for a tap: that its holder has read) and dropped. */
+int netlink_sent(struct netlink *nl, int index, uint64_t *packets, uint64_t *dropped,
+                 struct err *e);
+
 /* Makes a bridge that forwards at once: no spanning tree, forward delay 0; down. */
 int netlink_add_bridge(struct netlink *nl, const char *name, struct err *e);
 int netlink_delete(struct netlink *nl, const struct link *link, struct err *e);
