@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Status words, Nova's counters, and the account of a migration that people and computectl read. */
+#include "agent/forwarding.h"
 #include "agent/migration.h"
 
 #include <stdarg.h>
@@ -206,6 +207,7 @@ static struct json_object *result_of(const struct migration *m)
     json_add_int(o, "average_throughput_bytes_s", p->average_throughput);
     add_optional(o, "downtime_ms", p->downtime_ms);
     json_add_bool(o, "switchover_announced", m->peer != NULL || p->announced > 0);
+    json_add(o, "switchover", forwarding_account(m));
     json_add(o, "actions", json_copy(p->actions));
     return o;
 }

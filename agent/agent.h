@@ -15,6 +15,8 @@
 #include "lib/undo.h"
 #include "lib/workers.h"
 #include "net/net.h"
+#include "net/channel.h"
+#include "net/forward.h"
 #include "net/switchover.h"
 #include "rpc/rpc.h"
 #include "virt/virt.h"
@@ -40,7 +42,8 @@ struct agent {
     struct net *net;
     struct cloud *cloud;
     struct journal *journal;
-    struct switchover *switchover; /* NULL while the direct line was never wanted */
+    struct switchover *switchover;    /* NULL while the direct line was never wanted */
+    struct channel_listener *streams; /* NULL while forwarding was never wanted */
     struct control *control;
     struct conf
         *undo_conf; /* what the undo rows use: the snapshot of the start, whatever is reloaded */
@@ -82,7 +85,8 @@ void agent_virt_event(void *aux, const char *uuid, enum virt_event event, int64_
 void agent_virt_iteration(void *aux, const char *uuid, int iteration, int64_t at_us);
 void agent_virt_job_completed(void *aux, const char *uuid, const struct virt_job *job,
                               int64_t at_us);
-/* Opens the direct line if [net] switchover wants it and it is not open; again after each reload. */
+/* Opens the direct line, and listens for streams of frames, if [net] switchover wants it and it was not done; again
+ * after each reload. */
 int agent_switchover_open(struct agent *agent, struct err *e);
 /* Whether new migrations use it. */
 bool agent_switchover_is_on(const struct agent *agent);

@@ -5,6 +5,7 @@
  */
 #include "agent/destination.h"
 
+#include "agent/forwarding.h"
 #include "agent/source.h"
 #include <string.h>
 #include <unistd.h>
@@ -198,6 +199,7 @@ struct prepare {
     struct conf *conf;
     char *instance_uuid, *migration_uuid, *source_uri;
     bool own_directory, peer_is_ours;
+    bool holds; /* frames at the switch-over */
     struct json_object *disk_info, *paths;
     struct port_list ports;
     struct err ports_error;
@@ -253,6 +255,8 @@ static int prepare_ports(struct prepare *prepare, struct err *e)
             if (result < 0 && !err_may_retry(attempt.code))
                 break;
         }
+        if (result == 0 && prepare->holds)
+            result = net_hold_make(prepare->net, port, prepare->undo, &attempt);
         if (result == 0)
             result = net_wait_ready(prepare->net, port, PORT_READY_US, &attempt);
         if (result < 0) {
@@ -316,6 +320,7 @@ static void open_direct_line(struct migration *m)
     json_add_string(facts, "address", agent_direct_address(agent->conf));
     json_add_int(facts, "port", switchover_port(agent->switchover));
     json_add_string(facts, "key", m->switchover_key);
+    forwarding_expect(m, facts);
     migrate_data_set_computed_switchover(m->data, facts);
 }
 
@@ -349,6 +354,7 @@ void destination_rearm(struct migration *m)
     if (m->agent->switchover && m->switchover_key[0] &&
         switchover_expect_key(m->agent->switchover, m->uuid, m->switchover_key, &e) < 0)
         log_err(LOG_LEVEL_WARNING, &e, "migration %s: no direct line", m->uuid);
+    forwarding_expect_again(m);
 }
 
 static void prepare_done(struct migration_job *job)
@@ -518,6 +524,8 @@ void destination_prepare(struct migration *m)
     prepare->instance_uuid = text_dup(m->instance_uuid);
     prepare->migration_uuid = text_dup(m->uuid);
     fill_source(m, prepare);
+    prepare->holds = prepare->peer_is_ours && agent->streams &&
+                     switchover_mode_wanted(agent->conf) == SWITCHOVER_MODE_HOLD;
     prepare->own_directory = !migrate_data_is_shared_instance_path(m->data);
     (void)ports_of_destination(m->instance, m->data, &prepare->ports, &prepare->ports_error);
     job.aux = prepare;

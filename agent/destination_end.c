@@ -5,6 +5,7 @@
  */
 #include "agent/destination.h"
 
+#include "agent/forwarding.h"
 #include "agent/node.h"
 #include "agent/parts.h"
 #include "cloud/instances.h"
@@ -384,6 +385,7 @@ void destination_end(struct migration *m)
 {
     if (m->agent->switchover)
         switchover_forget(m->agent->switchover, m->uuid);
+    forwarding_end(m);
     migration_wait_end(m);
     if (m->state == MACHINE_DESTINATION_COMPLETED)
         answer_source(m);

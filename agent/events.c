@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the rooms tell the agent: libvirt's events, the direct line, the bus. */
 #include "agent/destination.h"
+#include "agent/forwarding.h"
 #include "agent/instance_build.h"
 #include "agent/migration.h"
 #include "agent/node.h"
@@ -49,6 +50,7 @@ static void source_paused(struct migration *m, int64_t at_us)
 {
     if (m->peer)
         switchover_peer_send(m->peer, SWITCHOVER_PAUSED);
+    forwarding_paused(m);
     migration_stamp_at(m, TIMELINE_PAUSED, at_us, 0);
     if (m->peer)
         migration_stamp(m, TIMELINE_SIGNAL_SENT);
@@ -67,6 +69,7 @@ void source_reverted(struct migration *m, int64_t at_us)
     m->progress.resumed_us = at_us;
     if (m->peer)
         switchover_peer_send(m->peer, SWITCHOVER_REVERTED);
+    forwarding_reverted(m);
     migration_stamp_at(m, TIMELINE_REVERTED, at_us, 0);
     bindings_return(m);
     if (m->armed)
@@ -105,6 +108,7 @@ static void destination_event(struct migration *m, enum virt_event event, int64_
     if (event != VIRT_EVENT_RESUMED_MIGRATION && event != VIRT_EVENT_RESUMED_POSTCOPY)
         return;
     m->progress.resumed_us = at_us;
+    forwarding_resumed(m);
     /* again: for a Python source this is the first, for ours it repairs what came too early */
     if (m->armed)
         m->progress.announced = (int)net_announce(m->armed);
@@ -162,11 +166,14 @@ int agent_switchover_open(struct agent *agent, struct err *e)
 {
     const struct conf *conf = agent->conf;
 
-    if (agent->switchover || text_equal(conf_string(conf, CONF_net_switchover), "off"))
+    if (switchover_mode_wanted(conf) == SWITCHOVER_MODE_OFF)
         return 0;
-    return switchover_new(&agent->switchover, agent->loop, agent_direct_address(conf),
-                          (int)conf_int(conf, CONF_agent_migration_port), agent_switchover_signal,
-                          agent, e);
+    if (!agent->switchover &&
+        switchover_new(&agent->switchover, agent->loop, agent_direct_address(conf),
+                       (int)conf_int(conf, CONF_agent_migration_port), agent_switchover_signal,
+                       agent, e) < 0)
+        return -1;
+    return forwarding_open(agent, e);
 }
 
 void agent_switchover_signal(void *aux, const char *migration_uuid, enum switchover_signal signal,
@@ -179,10 +186,12 @@ void agent_switchover_signal(void *aux, const char *migration_uuid, enum switcho
         return;
     if (signal == SWITCHOVER_REVERTED) {
         log_warning("migration %s: the guest runs on %s again", m->uuid, m->source_host);
+        forwarding_reverted(m);
         destination_arm(m); /* what was to be repeated here is not */
         return;
     }
     m->progress.paused_us = at_us;
+    forwarding_paused(m); /* first: from the announcement on, newer frames come */
     if (m->armed)
         m->progress.announced = (int)net_announce(m->armed);
     migration_stamp_at(m, TIMELINE_SIGNAL_RECEIVED, at_us, 0);

@@ -273,6 +273,7 @@ static void close_all(struct process *p)
     host_pairs_close(agent);
     json_object_put(agent->unfinished_builds);
     switchover_free(agent->switchover);
+    channel_listener_free(agent->streams);
     net_free(agent->net);
     virt_free(agent->virt);
     journal_free(agent->journal);

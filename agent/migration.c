@@ -2,6 +2,7 @@
 /* Making, finding and ending migrations; jobs of migrations. Status and account: account.c. */
 #include "agent/migration.h"
 
+#include "agent/forwarding.h"
 #include "agent/parts.h"
 #include <assert.h>
 
@@ -50,6 +51,7 @@ static void migration_free(struct migration *m)
     loop_timer_free(m->wait_timer);
     net_disarm(m->armed);
     switchover_peer_free(m->peer);
+    forwarding_free(m);
     undo_free(m->undo);
     rpc_request_freep(&m->request);
     instance_freep(&m->instance);

@@ -47,6 +47,14 @@ struct bindings {
     void *aux;
 };
 
+/* [net] switchover, in the order of what they do (agent/forwarding.h). */
+enum switchover_mode {
+    SWITCHOVER_MODE_OFF,
+    SWITCHOVER_MODE_ANNOUNCE,
+    SWITCHOVER_MODE_FORWARD,
+    SWITCHOVER_MODE_HOLD
+};
+
 struct migration {
     unsigned references;
     struct agent *agent;
@@ -88,6 +96,10 @@ struct migration {
     struct net_armed *armed;
     struct switchover_peer *peer;            /* source */
     char switchover_key[SWITCHOVER_KEY_HEX]; /* destination */
+    enum switchover_mode switchover_mode;    /* that both sides do */
+    struct forward_source *forward_source;
+    struct forward_destination *forward_destination;
+    struct forward_counts forwarded; /* once it has ended */
 
     /* source */
     bool holds_place;

@@ -6,6 +6,7 @@
  */
 #include "agent/source.h"
 
+#include "agent/forwarding.h"
 #include "agent/migration.h"
 
 #include <string.h>
@@ -445,6 +446,8 @@ static void open_direct_line(struct migration *m)
         log_err(LOG_LEVEL_WARNING, &e,
                 "migration %s: no direct line to %s, its own events announce", m->uuid,
                 m->destination_host);
+    else
+        forwarding_connect(m, facts);
 }
 
 /* So that the network can be turned back at once if the switch-over fails. */

@@ -4,6 +4,7 @@
  * taking back. A disk of this host is removed only after the destination said that the guest runs there
  * and that word is in the journal (promise S2); a guest that may run there is never resumed here (S1).
  */
+#include "agent/forwarding.h"
 #include "agent/parts.h"
 #include "agent/source.h"
 
@@ -635,6 +636,7 @@ void source_end(struct migration *m)
         net_disarm(m->armed);
         m->armed = NULL;
     }
+    forwarding_end(m);
     source_give_up_place(m);
     migration_remove_record(m, forgotten);
 }

@@ -744,10 +744,12 @@ OPT(consoleauth, token_ttl, INT, "600", .min = 1, .max = CONF_NO_MAX, .unit = "s
 
 GROUP(net, "Wiring of ports on this host.")
 
-OPT(net, switchover, ENUM, "announce", .words = "off|announce", .flags = CONF_RELOAD,
-    .help = "Whether the destination announces an instance's addresses at the moment the source pauses it.",
-    .more = "Switches learn the new place while the instance is paused, so frames for it arrive late instead of never. "
-            "Works between two hosts that run computed; with a nova-compute the ordinary way is taken.",
+OPT(net, switchover, ENUM, "hold", .words = "off|announce|forward|hold", .flags = CONF_RELOAD,
+    .help = "What is done so that no frame is lost while an instance moves from one host to the other.",
+    .more = "announce: the destination announces the instance's addresses at the moment the source pauses it, so that switches learn the new "
+            "place meanwhile. forward: besides, frames that still reach the source go to the destination, encrypted, on the migration network. "
+            "hold: besides, the source keeps what came just before it heard of the pause, and the destination holds newer frames until older ones "
+            "have come: none is lost and all are in order. The lesser of both hosts' values is done; with a nova-compute the ordinary way is taken.",
     .nova = "none", .since = "0.1")
 OPT(net, announce_count, INT, "3", .min = 1, .max = 50, .flags = CONF_RELOAD,
     .help = "How many times each address is announced.",

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""No frame for a guest is lost, or overtaken, while it moves from one host to the other."""
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from namespaces import wait_until
+from scenarios import config, whole
+
+MOVES = int(os.environ.get('COMPUTED_LAB_MOVES', '20')) // 2
+
+
+def agents(lab, mode=None):
+    options = config(net={'switchover': mode}) if mode else config()
+    pair = [lab.agent(host, options) for host in lab.hosts]
+    for agent in pair:
+        agent.computectl('log-level', 'debug')
+    return pair
+
+
+def move(lab, guest, **probe):
+    """To the other host, under a probe: (its result, the record)."""
+    source = guest.where()[0]
+    to = 'hostb' if source == 'hosta' else 'hosta'
+    with guest.probe(**probe) as p:
+        time.sleep(0.3)
+        record = lab.agents[source].migrate(guest, to)
+        time.sleep(0.5)
+    assert record['status'] == 'completed', record
+    return p.result, record
+
+
+def moves(lab, guest, count, **probe):
+    seen = []
+    for _ in range(count):
+        result, record = move(lab, guest, **probe)
+        s = record['result']['switchover']
+        print(f"\n{s['mode']:9} sent {result['sent']:6} lost {result['lost']:3} duplicated {result['duplicated']:3} reordered {result['reordered']:3} "
+              f"gap {result['gap_ms']:6.1f} ms, forwarded {s['forwarded']} of them held {s['held']}", end='', flush=True)
+        seen.append((result, s))
+    return seen
+
+
+def nothing_lost(seen, duplicates=2):
+    assert sum(r['lost'] for r, _ in seen) == 0, [r['lost'] for r, _ in seen]
+    assert sum(r['reordered'] for r, _ in seen) == 0, [r['reordered'] for r, _ in seen]
+    assert sum(r['duplicated'] for r, _ in seen) <= duplicates * len(seen), [r['duplicated'] for r, _ in seen]
+    assert all(s['mode'] == 'hold' and s['dropped'] == 0 for _, s in seen), [s for _, s in seen]
+
+
+def test_nothing_is_lost_and_all_is_in_order_on_a_linux_bridge(lab):
+    agents(lab)
+    guest = lab.guest('kept', memory_mb=128)
+    seen = moves(lab, guest, MOVES)
+    nothing_lost(seen)
+    assert any(s['forwarded'] for _, s in seen)
+    whole(guest, guest.where()[0])
+
+
+def test_nothing_is_lost_and_all_is_in_order_on_open_vswitch(lab_ovs):
+    agents(lab_ovs)
+    guest = lab_ovs.guest('kept', memory_mb=128)
+    seen = moves(lab_ovs, guest, MOVES)
+    nothing_lost(seen)
+    assert any(s['forwarded'] for _, s in seen)
+    whole(guest, guest.where()[0])
+
+
+def test_nothing_is_lost_at_four_thousand_a_second(lab):
+    """The emulated guest answers no more than that, wherever it is."""
+    agents(lab)
+    guest = lab.guest('kept', memory_mb=128)
+    nothing_lost(moves(lab, guest, 4, interval_us=250))
+
+
+@pytest.mark.parametrize('mode', ['forward', 'announce', 'off'])
+def test_each_mode_does_what_it_says_and_the_lesser_of_both_hosts_counts(lab, mode):
+    a, b = agents(lab, mode)
+    b.restart({'net': {'switchover': 'hold'}})
+    guest = lab.guest('kept', memory_mb=128)
+    for _, s in moves(lab, guest, 2):
+        assert s['mode'] == mode and s['held'] == 0, s
+        assert s['forwarded'] == 0 or mode == 'forward', s
+
+
+def test_what_came_to_the_destination_is_given_back_when_the_switch_over_fails(lab):
+    """The pause is made long (little bandwidth, much left), and the destination's QEMU is killed in it."""
+    a, _ = agents(lab)
+    guest = lab.guest('kept', memory_mb=128, hot_set=16, dirty=64)
+    before, killed = guest.qemu_pids(), []
+
+    def kill():
+        wait_until(60, 'pause', lambda: 'the guest stopped for the switch-over' in a.log(), 0.002)
+        time.sleep(0.1)
+        for pid in set(guest.qemu_pids()) - set(before):
+            os.kill(pid, signal.SIGKILL)
+            killed.append(pid)
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with guest.probe() as probe:
+        a.computectl('migrate', guest.uuid, '--to', 'hostb', 'bandwidth=24', 'downtime=9000', 'auto_converge=no')
+        record = a.wait_end(guest, 90)
+        time.sleep(0.5)
+    killer.join()
+    assert len(killed) == 1 and record['status'] == 'failed', record
+    s, seen = record['result']['switchover'], probe.result
+    print(f"\nlost {seen['lost']} of {seen['sent']}, given back {s['returned']}, gap {seen['gap_ms']:.0f} ms")
+    assert s['returned'] > 20 and seen['lost'] < s['returned'], (s, seen)
+    whole(guest, 'hosta')
