@@ -20,6 +20,7 @@ static const char *const points[] = {
     "journal.written",
     "journal.remove",
     "net.check",
+    "net.hold.make",
     "net.plug",
     "net.plugged",
     "net.ready",
@@ -60,7 +61,7 @@ UNIT_FIXTURE(NULL, close_world)
 
 static void prepare(void)
 {
-    w = world_open(&(struct world_options){.host = "os-hostb"});
+    w = world_open(&(struct world_options){.host = "os-hostb", .switchover = true});
     log_set_level(NULL, LOG_LEVEL_ERROR);
     world_prepare_destination(w);
 }
