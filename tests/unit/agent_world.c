@@ -51,6 +51,10 @@ static int bridge_unplug(const struct net_look *look, const struct net_port *por
 {
     return net_fake_ops.unplug(look, port, e);
 }
+static int bridge_hold(const struct net_look *look, const struct net_port *port, struct err *e)
+{
+    return net_fake_ops.hold(look, port, e);
+}
 static int bridge_audit(const struct net_look *look, struct net_audit_rows *rows, struct err *e)
 {
     return net_fake_ops.audit(look, rows, e);
@@ -75,6 +79,7 @@ const struct net_ops net_bridge_ops = {
     .present = bridge_present,
     .plug = bridge_plug,
     .unplug = bridge_unplug,
+    .hold = bridge_hold,
     .audit = bridge_audit,
     .arm = bridge_arm,
     .disarm = bridge_disarm,
@@ -697,9 +702,11 @@ static void open_agent(struct world *w, struct virt *virt, struct net *net, stru
     if (!net)
         UNIT_OK(net_new(&agent->net, agent->loop, agent->conf, &unit_err));
     agent->undo_handlers = join_handlers(agent);
-    if (o->switchover)
+    if (o->switchover) {
         UNIT_OK(switchover_new(&agent->switchover, agent->loop, "127.0.0.1", 0,
                                agent_switchover_signal, agent, &unit_err));
+        UNIT_OK(channel_listener_new(&agent->streams, agent->loop, "127.0.0.1", 0, &unit_err));
+    }
     if (o->standalone) {
         UNIT_OK(
             cloud_new(&agent->cloud, agent->loop, agent->conf, agent->rpc, agent->host, &unit_err));
@@ -779,10 +786,12 @@ static void close_agent(struct world *w)
     json_object_put(agent->unfinished_builds);
     agent->unfinished_builds = NULL;
     switchover_free(agent->switchover);
+    channel_listener_free(agent->streams);
     journal_free(agent->journal);
     free((void *)agent->undo_handlers);
     agent->cloud = NULL;
     agent->switchover = NULL;
+    agent->streams = NULL;
 }
 
 void world_close(struct world *w)

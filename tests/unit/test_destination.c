@@ -171,6 +171,13 @@ UNIT_TEST(rollback_in_group_check, "a rollback while the server group is looked 
     nothing_left();
 }
 
+static bool wiring_was_asked(void)
+{
+    _cleanup_(str_freep) char *calls = net_fake_calls(w->agent.net);
+
+    return strstr(calls, "wired " WORLD_TAP) != NULL;
+}
+
 /* A world under Nova whose tap nobody has wired; its request for preparation. */
 static struct fake_asked *prepare_unwired(const char *timeout_ms)
 {
@@ -179,14 +186,11 @@ static struct fake_asked *prepare_unwired(const char *timeout_ms)
         .host = "os-hostb",
         .settings = {"agent.control_plane", "nova", "net.wiring_timeout", timeout_ms}});
     net_fake_set_unwired(w->agent.net, WORLD_TAP, true);
-    return world_prepare_destination(w);
-}
-
-static bool wiring_was_asked(void)
-{
-    _cleanup_(str_freep) char *calls = net_fake_calls(w->agent.net);
-
-    return strstr(calls, "wired " WORLD_TAP) != NULL;
+    struct fake_asked *a = world_prepare_destination(w);
+    if (!text_equal(timeout_ms,
+                    "0")) /* the time counts from the moment when a worker takes it up */
+        WORLD_UNTIL(w, wiring_was_asked());
+    return a;
 }
 
 UNIT_TEST(wired_first, "the source is answered when Neutron's agent has wired the ports")
@@ -741,6 +745,49 @@ UNIT_TEST(line, "the direct line's facts are in the answer, and its signal annou
     UNIT_EQ(net_fake_announced(w->agent.net, WORLD_TAP), before);
     switchover_peer_free(peer);
     switchover_free(other);
+}
+
+/* What the answer says of the stream to a source of ours, or to a nova-compute. */
+static struct json_object *stream_facts(bool ours, const char *mode)
+{
+    struct json_object *args = world_pre_args(WORLD_MIGRATION);
+
+    world_close(w);
+    w = world_open(&(struct world_options){
+        .host = "os-hostb", .switchover = true, .settings = {"net.switchover", mode}});
+    if (ours)
+        json_add_string(world_data(args, "migrate_data"), "computed_source_uri",
+                        "qemu+tcp://a/system");
+    struct fake_asked *asked = world_ask(w, RPC_METHOD_pre_live_migration, args);
+    WORLD_UNTIL(w, asked->end != FAKE_OPEN);
+    return line_facts(asked);
+}
+
+UNIT_TEST(stream, "a source of ours is told how frames are forwarded, in the mode that is set here")
+{
+    static const struct {
+        const char *set, *told;
+        bool holds;
+    } modes[] = {{"hold", "hold", true}, {"forward", "forward", false}, {"announce", NULL, false}};
+
+    for (size_t i = 0; i < ARRAY_LEN(modes); i++) {
+        struct json_object *facts = stream_facts(true, modes[i].set);
+        int port = modes[i].told ? channel_listener_port(w->agent.streams) : 0;
+        UNIT_STR(json_get_string(facts, "mode", NULL), modes[i].told);
+        UNIT_EQ(json_get_int(facts, "stream_port", 0), port);
+        _cleanup_(str_freep) char *calls = net_fake_calls(w->agent.net);
+        UNIT_EQ(strstr(calls, "hold " WORLD_TAP) != NULL, modes[i].holds);
+    }
+}
+
+UNIT_TEST(stream_stranger,
+          "a nova-compute is told nothing of forwarding, and nothing is made to hold")
+{
+    struct json_object *facts = stream_facts(false, "hold");
+    _cleanup_(str_freep) char *calls = net_fake_calls(w->agent.net);
+
+    UNIT_TRUE(json_get(facts, "mode") == NULL && json_get(facts, "stream_port") == NULL);
+    UNIT_TRUE(strstr(calls, "hold ") == NULL);
 }
 
 UNIT_TEST(line_off, "without the direct line the answer has no facts of it")

@@ -283,6 +283,9 @@ UNIT_TEST(libvirt_life, "libvirt makes, starts, saves, stops and removes a guest
     while (!virt_is_up(virt) && clock_monotonic_us() < until)
         (void)loop_turn(loop, 100, NULL);
     worker_run(loop, live);
+    until = clock_monotonic_us() + 5 * USEC_PER_SEC;
+    while (!strstr(story, "defined") && clock_monotonic_us() < until)
+        (void)loop_turn(loop, 100, NULL);
     UNIT_HAS(story, "defined");
     down();
     conf_unref(conf);
