@@ -275,6 +275,11 @@ bool loop_timer_armed(const struct loop_timer *timer)
     return timer->place != 0;
 }
 
+int64_t loop_next_due_us(const struct loop *loop)
+{
+    return loop->armed ? loop->heap[1]->due_us : INT64_MAX;
+}
+
 void loop_timer_free(struct loop_timer *timer)
 {
     if (!timer)

@@ -52,6 +52,8 @@ struct loop_timer *loop_timer_new(struct loop *loop, const char *name, loop_fn f
 void loop_timer_arm(struct loop_timer *timer, int64_t delay_us); /* re-arming moves it */
 void loop_timer_disarm(struct loop_timer *timer);
 bool loop_timer_armed(const struct loop_timer *timer);
+/* When the first armed timer is due; INT64_MAX = none is armed. */
+int64_t loop_next_due_us(const struct loop *loop);
 void loop_timer_free(struct loop_timer *timer); /* NULL is accepted; safe in its own callback */
 
 /*

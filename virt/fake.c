@@ -115,6 +115,13 @@ int fake_enter(struct fake *fake, const char *op, const char *uuid, const char *
         pthread_cond_wait(&fake->changed, &fake->lock);
     struct trouble *trouble = find_trouble(fake, op);
     int rc = 0;
+    if (fake->player.enter) {
+        fake_unlock(fake);
+        rc = fake->player.enter(fake->player.aux, op, uuid, e);
+        if (rc < 0)
+            return rc;
+        fake_lock(fake);
+    }
     if (!atomic_load(&fake->base.up) || fake->stopping) {
         rc = err_set(e, ERR_HYPERVISOR, "the fake hypervisor is down: %s",
                      fake->why ? fake->why : "stopped");
@@ -305,6 +312,14 @@ static int migrate(struct virt *virt, const struct virt_migration *migration,
                           e) < 0)
         return -1;
     keep_migration(domain, migration);
+    if (fake->player.migrate) {
+        fake_unlock(fake);
+        *outcome = fake->player.migrate(fake->player.aux, migration);
+        return *outcome == VIRT_OUTCOME_COMPLETED
+                   ? 0
+                   : err_set(e, codes[*outcome], "domain %s was not migrated to %s",
+                             migration->uuid, migration->destination_uri);
+    }
     domain->migrating = true;
     domain->aborted = false;
     pthread_cond_broadcast(&fake->changed);
@@ -404,6 +419,8 @@ static int abort_job(struct virt *virt, const char *uuid, struct err *e)
         return -1;
     domain->aborted = true;
     fake_unlock(fake);
+    if (fake->player.abort)
+        fake->player.abort(fake->player.aux, uuid);
     return 0;
 }
 
@@ -784,6 +801,22 @@ bool virt_fake_wait_migrating(struct virt *virt, const char *uuid, int timeout_m
     bool migrating = domain->migrating;
     fake_unlock(fake);
     return migrating;
+}
+
+void virt_fake_play(struct virt *virt, const struct virt_fake_player *player)
+{
+    struct fake *fake = fake_of(virt);
+    fake_lock(fake);
+    fake->player = *player;
+    fake_unlock(fake);
+}
+
+void virt_fake_set_job(struct virt *virt, const char *uuid, bool active)
+{
+    struct fake *fake = fake_of(virt);
+    fake_lock(fake);
+    fake_need(fake, uuid)->migrating = active;
+    fake_unlock(fake);
 }
 
 const struct virt_migration *virt_fake_migration(struct virt *virt, const char *uuid)

@@ -76,6 +76,21 @@ bool virt_fake_wait_migrating(struct virt *virt, const char *uuid, int timeout_m
  * the next one or until it is freed. NULL when there was none. */
 const struct virt_migration *virt_fake_migration(struct virt *virt, const char *uuid);
 
+/*
+ * In place of the script, for a test that plays the hypervisor itself. `enter` comes first in every call; -1 = the
+ * call ends with *e and has no effect. `migrate` is the whole call: on the caller's thread, without a lock; whether
+ * the domain has a job is said by virt_fake_set_job(), and nothing else is done to it. `abort` is told of
+ * virt_migration_abort(). NULL members: the script.
+ */
+struct virt_fake_player {
+    int (*enter)(void *aux, const char *op, const char *uuid, struct err *e);
+    enum virt_outcome (*migrate)(void *aux, const struct virt_migration *migration);
+    void (*abort)(void *aux, const char *uuid);
+    void *aux;
+};
+void virt_fake_play(struct virt *virt, const struct virt_fake_player *player);
+void virt_fake_set_job(struct virt *virt, const char *uuid, bool active);
+
 /* --- events --- */
 
 void virt_fake_event(struct virt *virt, const char *uuid, enum virt_event event);

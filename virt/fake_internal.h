@@ -48,6 +48,7 @@ struct fake {
     struct domains domains;
     struct troubles troubles;
     struct lines calls;
+    struct virt_fake_player player;
 };
 
 static inline struct fake *fake_of(struct virt *virt)

@@ -21,6 +21,19 @@
 #define EPOCH_US INT64_C(1795000000000000)
 
 static int64_t now_us;
+static int (*gate)(void *aux, struct err *e);
+static void *gate_aux;
+
+void world_gate(int (*fn)(void *aux, struct err *e), void *aux)
+{
+    gate = fn;
+    gate_aux = aux;
+}
+
+static int pass_gate(struct err *e)
+{
+    return gate ? gate(gate_aux, e) : 0;
+}
 
 /* ---- Linux bridges are the fake's ---- */
 
@@ -45,11 +58,11 @@ static int bridge_present(const struct net_look *look, const struct net_port *po
 static int bridge_plug(const struct net_look *look, const struct net_port *port, struct undo *undo,
                        struct err *e)
 {
-    return net_fake_ops.plug(look, port, undo, e);
+    return pass_gate(e) < 0 ? -1 : net_fake_ops.plug(look, port, undo, e);
 }
 static int bridge_unplug(const struct net_look *look, const struct net_port *port, struct err *e)
 {
-    return net_fake_ops.unplug(look, port, e);
+    return pass_gate(e) < 0 ? -1 : net_fake_ops.unplug(look, port, e);
 }
 static int bridge_hold(const struct net_look *look, const struct net_port *port, struct err *e)
 {
@@ -88,8 +101,13 @@ const struct net_ops net_bridge_ops = {
 
 /* ---- lines ---- */
 
+/* Of an effect that does not take place no line tells. */
 static void add_line(struct world *w, char *line)
 {
+    if (pass_gate(NULL) < 0) {
+        free(line);
+        return;
+    }
     w->lines = mem_resize(w->lines, (w->line_count + 1) * sizeof(char *));
     w->lines[w->line_count++] = line;
 }
@@ -684,12 +702,10 @@ static void open_conf(struct world *w, const struct world_options *o)
     UNIT_TRUE(w->agent.conf != NULL);
 }
 
-static struct world_options options_in_use;
-
 /* The half of a world that a restart makes anew. */
 static void open_agent(struct world *w, struct virt *virt, struct net *net, struct rpc *rpc)
 {
-    const struct world_options *o = &options_in_use;
+    const struct world_options *o = &w->options;
     struct agent *agent = &w->agent;
     _cleanup_(str_freep) char *journal = text_format("%s/journal", w->directory);
 
@@ -744,7 +760,7 @@ struct world *world_open(const struct world_options *options)
     struct world *w = NEW(struct world);
     struct virt *virt = NULL;
 
-    options_in_use = options ? *options : (struct world_options){0};
+    w->options = options ? *options : (struct world_options){0};
     now_us = EPOCH_US;
     clock_fake_set(now_us);
     w->directory = text_format("%s/world%u", unit_directory(), ++number);
@@ -752,8 +768,9 @@ struct world *world_open(const struct world_options *options)
     UNIT_EQ(mkdir(w->directory, 0700), 0);
     UNIT_EQ(mkdir(w->instances, 0755), 0);
     UNIT_OK(loop_new(&w->agent.loop, &unit_err));
-    open_log(w);
-    open_conf(w, &options_in_use);
+    if (!w->options.quiet)
+        open_log(w);
+    open_conf(w, &w->options);
     UNIT_OK(virt_fake_new(&virt, w->agent.loop, &callbacks, &w->agent, &unit_err));
     struct rpc *rpc = fake_rpc_new();
     fake_rpc_watch(rpc, watch_call, w);
@@ -799,7 +816,8 @@ void world_close(struct world *w)
     if (!w)
         return;
     fault_disarm_all();
-    close_agent(w);
+    if (w->agent.rpc) /* not between the halves of a restart */
+        close_agent(w);
     net_free(w->agent.net);
     virt_free(w->agent.virt);
     loop_turn(w->agent.loop, 0, NULL); /* the fake's last news */
@@ -815,26 +833,36 @@ void world_close(struct world *w)
     json_object_put(w->rescheduled);
     json_object_put(w->backups);
     json_object_put(w->places);
+    if (!w->options.quiet)
+        log_close();
     free(w);
-    log_close();
     clock_fake_stop();
 }
 
-void world_restart(struct world *w)
+void world_crash(struct world *w)
+{
+    close_agent(w);
+    w->agent.rpc = NULL;
+}
+
+void world_start(struct world *w)
 {
     struct agent *agent = &w->agent;
-    struct virt *virt = agent->virt;
-    struct net *net = agent->net;
 
-    world_settle(w);
-    close_agent(w);
-    virt_fake_set_up(virt, true, "");
+    virt_fake_set_up(agent->virt, true, "");
     agent->closing = agent->recovered = agent->draining = false;
     agent->running_out = 0;
     struct rpc *rpc = fake_rpc_new();
     fake_rpc_watch(rpc, watch_call, w);
-    open_agent(w, virt, net, rpc);
+    open_agent(w, agent->virt, agent->net, rpc);
     recovery_start(agent);
+}
+
+void world_restart(struct world *w)
+{
+    world_settle(w);
+    world_crash(w);
+    world_start(w);
     world_settle(w);
 }
 

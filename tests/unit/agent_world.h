@@ -19,8 +19,18 @@
 #define WORLD_OTHER     "11111111-2222-4333-8444-555555555555" /* another migration */
 #define WORLD_TAP       "tap9cf193f1-87"
 
+struct world_options {
+    const char *host;         /* NULL = os-hosta */
+    bool standalone;          /* the real control plane, in a file */
+    bool switchover;          /* the direct line, on 127.0.0.1 */
+    bool quiet;               /* no log of its own */
+    unsigned threads;         /* 0 = 1: jobs run in order of submission */
+    const char *settings[13]; /* further "group.name", "value", ..., NULL */
+};
+
 struct world {
     struct agent agent;
+    struct world_options options;
     char *directory; /* its own, below unit_directory() */
     char *instances; /* instances_path */
     char **lines;    /* what happened, oldest first: see world_lines() */
@@ -33,19 +43,18 @@ struct world {
     struct json_object *rescheduled; /* arguments of the last build_instances */
 };
 
-struct world_options {
-    const char *host;         /* NULL = os-hosta */
-    bool standalone;          /* the real control plane, in a file */
-    bool switchover;          /* the direct line, on 127.0.0.1 */
-    unsigned threads;         /* 0 = 1: jobs run in order of submission */
-    const char *settings[13]; /* further "group.name", "value", ..., NULL */
-};
-
 /* The world of the running test; world_close() is safe without one. */
 struct world *world_open(const struct world_options *options);
 void world_close(struct world *w);
 /* The agent ends as at a power cut, and another one begins on the same journal, hypervisor gone on. */
 void world_restart(struct world *w);
+/* Its two halves, for tests that turn the loop themselves: with the first the agent's memory and its connection
+ * to the hypervisor are gone, the second begins with the look at the journal. */
+void world_crash(struct world *w);
+void world_start(struct world *w);
+/* Called before each effect on the wiring and the control plane of the agent; -1 = it has none, and fails with *e.
+ * One of the program; NULL = none. */
+void world_gate(int (*gate)(void *aux, struct err *e), void *aux);
 
 /* --- time and work --- */
 

@@ -25,6 +25,7 @@ struct rpc {
 
 /* Requests may be ended after the rpc is freed, as with the real one: their answers outlive it. */
 static struct answers former;
+static unsigned rpc_count;
 
 static void free_former(void)
 {
@@ -38,7 +39,8 @@ static void free_former(void)
 
 struct rpc *fake_rpc_new(void)
 {
-    free_former();
+    if (rpc_count++ == 0)
+        free_former();
     return NEW(struct rpc);
 }
 
@@ -67,9 +69,11 @@ void fake_rpc_free(struct rpc *rpc)
         free(call);
     }
     free(rpc->calls.items);
-    free_former();
-    former = rpc->answers;
+    for (size_t i = 0; i < rpc->answers.length; i++)
+        *answers_add(&former) = rpc->answers.items[i];
+    free(rpc->answers.items);
     free(rpc);
+    rpc_count--;
 }
 
 /* ---- client ---- */

@@ -2,7 +2,7 @@
 /*
  * RPC in memory, linked in place of rpc/rpc.c, server.c and client.c: the test plays every peer. Calls and
  * casts are kept until the test ends them; requests are made by the test, and how they ended is kept for
- * it. Arguments are checked against the method table on both ways, as the real ones do. One rpc a program.
+ * it. Arguments are checked against the method table on both ways, as the real ones do.
  */
 #pragma once
 
@@ -10,6 +10,7 @@
 
 #include "rpc/rpc.h"
 
+/* Answers to requests stay readable until the first rpc after the last one was freed. */
 struct rpc *fake_rpc_new(void);
 void fake_rpc_free(struct rpc *rpc);
 
@@ -55,8 +56,7 @@ struct fake_asked {
     struct json_object *result;
     struct err e;
 };
-/* Hands a request to the handler; args and context are consumed (context NULL = an admin's). The answer
- * stays readable until the rpc is freed. */
+/* Hands a request to the handler; args and context are consumed (context NULL = an admin's). */
 struct fake_asked *fake_rpc_ask(struct rpc *rpc, rpc_handler handler, void *aux,
                                 enum rpc_method_id method, struct json_object *args,
                                 struct json_object *context);

@@ -215,6 +215,23 @@ static void arm_itself(void *aux)
     loop_timer_arm(self, 0);
 }
 
+UNIT_TEST(next_due, "the loop tells when its first timer is due, and that none is")
+{
+    char letter[] = "a";
+    struct loop_timer *early = loop_timer_new(loop, "early", noting, letter);
+    struct loop_timer *late = loop_timer_new(loop, "late", noting, letter);
+
+    UNIT_EQ(loop_next_due_us(loop), INT64_MAX);
+    loop_timer_arm(late, 2000000);
+    int64_t due_us = loop_next_due_us(loop);
+    loop_timer_arm(early, 1000000);
+    UNIT_TRUE(loop_next_due_us(loop) < due_us);
+    loop_timer_disarm(early);
+    UNIT_EQ(loop_next_due_us(loop), due_us);
+    loop_timer_free(early);
+    loop_timer_free(late);
+}
+
 UNIT_TEST(timer_frees_itself, "a timer may free itself in its own function")
 {
     clock_fake_set(1);

@@ -3,11 +3,7 @@
 #include "tests/unit/unit.h"
 
 #include <CUnit/TestRun.h>
-#include <fcntl.h>
-#include <ftw.h>
-#include <signal.h>
 #include <stdarg.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 enum { TESTS_MAX = 256, SECONDS_MAX = 120 };
@@ -21,7 +17,6 @@ static struct {
 static unsigned test_count, done_count;
 static void (*test_setup)(void), (*test_teardown)(void);
 static const char *skip_reason;
-static char directory[4096];
 
 void unit_register(const char *sentence, void (*run)(void))
 {
@@ -55,77 +50,6 @@ bool unit_check(bool good, unsigned line, const char *file, const char *format, 
     va_end(args);
     CU_assertImplementation(good, line, text, file, "", CU_FALSE);
     return good;
-}
-
-static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *walk)
-{
-    (void)st;
-    (void)type;
-    (void)walk;
-    return remove(path);
-}
-
-static void remove_directory(void)
-{
-    if (directory[0])
-        nftw(directory, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
-}
-
-const char *unit_directory(void)
-{
-    const char *base = getenv("TMPDIR");
-
-    if (directory[0])
-        return directory;
-    snprintf(directory, sizeof(directory), "%s/unit.XXXXXX", base ? base : "/tmp");
-    if (!mkdtemp(directory)) {
-        perror(directory);
-        exit(2);
-    }
-    atexit(remove_directory);
-    return directory;
-}
-
-char *unit_source_path(const char *relative)
-{
-    const char *top = getenv("top_srcdir");
-    char *path = NULL;
-
-    if (asprintf(&path, "%s/%s", top ? top : ".", relative) < 0)
-        abort();
-    return path;
-}
-
-char *unit_read_file(const char *path, size_t *length)
-{
-    FILE *f = fopen(path, "re");
-    char *content = NULL;
-    size_t n = 0, capacity = 0;
-
-    if (!f)
-        return NULL;
-    do {
-        capacity = capacity ? capacity * 2 : 4096;
-        content = realloc(content, capacity);
-        if (!content)
-            abort();
-        n += fread(content + n, 1, capacity - 1 - n, f);
-    } while (n == capacity - 1);
-    fclose(f);
-    content[n] = '\0';
-    if (length)
-        *length = n;
-    return content;
-}
-
-void unit_write_file(const char *path, const char *content)
-{
-    FILE *f = fopen(path, "we");
-
-    if (!f || fputs(content, f) == EOF || fclose(f) != 0) {
-        perror(path);
-        exit(2);
-    }
 }
 
 static void on_start(const CU_pTest test, const CU_pSuite suite)
