@@ -26,7 +26,7 @@ static void saved(void *aux, const struct err *failure)
     migration_unref(m);
 }
 
-static void save(struct migration *m)
+static void save(struct migration *m, cloud_done_fn done)
 {
     _cleanup_(json_putp) struct json_object *account = migration_account(m);
 
@@ -34,10 +34,10 @@ static void save(struct migration *m)
     m->last_saved_us = clock_monotonic_us();
     migration_story_flush(m);
     cloud_migration_save(m->agent->cloud, m->context, m->record, migration_role_name(m->role),
-                         account, saved, migration_ref(m));
+                         account, done, migration_ref(m));
 }
 
-void migration_set_status(struct migration *m, const char *status)
+static void change_status(struct migration *m, const char *status, cloud_done_fn done)
 {
     snprintf(m->status, sizeof(m->status), "%s", status);
     m->updated_us = clock_realtime_us();
@@ -47,8 +47,29 @@ void migration_set_status(struct migration *m, const char *status)
              m->instance_name ? m->instance_name : m->instance_uuid,
              m->source_host ? m->source_host : "?", m->destination_host, status,
              migration_role_name(m->role));
-    save(m);
+    save(m, done);
     drain_wake(m->agent);
+}
+
+void migration_set_status(struct migration *m, const char *status)
+{
+    change_status(m, status, saved);
+}
+
+static void last_saved(void *aux, const struct err *failure)
+{
+    struct migration *m = migration_ref(aux);
+
+    saved(aux, failure);
+    if (!m->agent->closing) /* else the next start tells it again */
+        migration_remove_record(m, m->then);
+    migration_unref(m);
+}
+
+void migration_end(struct migration *m, const char *status, void (*then)(struct migration *m))
+{
+    m->then = then;
+    change_status(m, status, last_saved);
 }
 
 /* Instance.progress: what the clients of Nova's API show, 100 less the percentage that is left. */
@@ -97,7 +118,7 @@ void migration_save_counters(struct migration *m)
     migration_record_set_disk_processed(r, j->disk_processed);
     migration_record_set_disk_remaining(r, j->disk_remaining);
     m->updated_us = clock_realtime_us();
-    save(m);
+    save(m, saved);
     save_progress(m);
 }
 

@@ -174,19 +174,11 @@ void destination_refuse_request(struct migration *m)
     m->request = NULL;
 }
 
-static void refusal_ended(struct migration_job *job)
-{
-    if (job->result < 0)
-        log_err(LOG_LEVEL_ERROR, &job->e, "migration %s: its journal record may be left",
-                job->uuid);
-    migration_forget(job->migration);
-}
-
 /* The record may be on the disk although writing it failed. */
 void destination_refuse(struct migration *m)
 {
     destination_refuse_request(m);
-    migration_remove_record(m, refusal_ended);
+    migration_remove_record(m, migration_forget);
 }
 
 /* ---- preparing ---- */
@@ -537,8 +529,12 @@ static void ready_journaled(struct migration_job *job)
     struct migration *m = job->migration;
 
     m->journaling = false;
-    if (job->result < 0)
-        log_err(LOG_LEVEL_ERROR, &job->e, "migration %s", m->uuid);
+    if (job->result < 0 && m->state == MACHINE_DESTINATION_PREPARED) {
+        /* the next start would not know that a guest may have come, and take its disks */
+        migration_fail(m, &job->e);
+        machine_event(m, MACHINE_EVENT_ROLLBACK);
+        return;
+    }
     answer_prepared(m);
 }
 

@@ -291,11 +291,26 @@ static void back_release(struct migration_job *job)
     free(back);
 }
 
+/* Where something was made there was no domain: what is there now came, whatever the record knows of it. */
+static int look_for_guest(struct back *back, struct err *e)
+{
+    enum virt_state state = VIRT_STATE_NONE;
+
+    if (back->may_have_come || undo_length(back->undo) == 0)
+        return 0;
+    if (virt_guest_state(back->virt, back->uuid, &state, e) < 0)
+        return -1;
+    back->may_have_come = state != VIRT_STATE_NONE;
+    return 0;
+}
+
 static int back_run(struct migration_job *job, struct err *e)
 {
     struct back *back = job->aux;
     struct err failure = ERR_INIT;
 
+    if (look_for_guest(back, e) < 0)
+        return -1;
     /* a domain that was here before is not ours, and nothing was made over it */
     if (back->may_have_come && virt_guest_destroy_incoming(back->virt, back->uuid, e) < 0)
         return -1; /* it runs, or libvirt is away: its disks stay */
@@ -316,9 +331,11 @@ static void remove_bindings(struct migration *m, cloud_done_fn done, void *aux)
                    CLOUD_BINDING_DELETE, done, aux);
 }
 
+static void submit_back(struct migration *m);
+
 static void back_again(void *aux)
 {
-    destination_roll_back(aux);
+    submit_back(aux);
 }
 
 static void back_done(struct migration_job *job)
@@ -327,7 +344,7 @@ static void back_done(struct migration_job *job)
     struct back *back = job->aux;
 
     destination_take_undo(m, back->undo);
-    if (job->result < 0 && job->e.code == ERR_HYPERVISOR) {
+    if (job->result < 0 && migration_tries_again(m, &job->e)) {
         log_err(LOG_LEVEL_WARNING, &job->e, "migration %s: taking back on %s waits", m->uuid,
                 m->destination_host);
         destination_refuse_request(m);
@@ -349,7 +366,7 @@ static void back_done(struct migration_job *job)
     parts_close(parts);
 }
 
-void destination_roll_back(struct migration *m)
+static void submit_back(struct migration *m)
 {
     struct back *back = NEW(struct back);
     struct migration_job job = {.name = "take back",
@@ -359,9 +376,6 @@ void destination_roll_back(struct migration *m)
                                 .aux = back,
                                 .goes_on_without_record = true};
 
-    migration_wait_end(m);
-    net_disarm(m->armed);
-    m->armed = NULL;
     destination_saver_fill(&back->saver, m);
     back->undo = destination_undo_of(m, &back->saver);
     back->virt = m->agent->virt;
@@ -370,14 +384,19 @@ void destination_roll_back(struct migration *m)
     migration_submit(m, &job, false, true);
 }
 
+void destination_roll_back(struct migration *m)
+{
+    migration_wait_end(m);
+    net_disarm(m->armed);
+    m->armed = NULL;
+    m->tries = 0;
+    submit_back(m);
+}
+
 /* ---- the end ---- */
 
-static void forgotten(struct migration_job *job)
+static void forgotten(struct migration *m)
 {
-    struct migration *m = job->migration;
-
-    if (job->result < 0)
-        log_err(LOG_LEVEL_ERROR, &job->e, "migration %s: its journal record stays", job->uuid);
     migration_forget_in(m, m->state == MACHINE_DESTINATION_COMPLETED ? LINGER_US : 0);
 }
 
@@ -394,8 +413,7 @@ void destination_end(struct migration *m)
     migration_stamp(m, TIMELINE_ENDED);
     if (m->told_back)
         cloud_event_finish(m->agent->cloud, m->context, m->instance_uuid, ROLLBACK_EVENT, NULL);
-    migration_set_status(m, machine_state_text(m->state));
-    migration_remove_record(m, forgotten);
+    migration_end(m, machine_state_text(m->state), forgotten);
 }
 
 void destination_park(struct migration *m)

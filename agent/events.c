@@ -77,13 +77,23 @@ void source_reverted(struct migration *m, int64_t at_us)
     migration_note(m, "the switch-over failed, the guest runs on %s again", m->source_host);
 }
 
+/* The news may come later than the call's answer: what is taken back already does not switch over. */
+static bool may_switch(const struct migration *m)
+{
+    return m->state == MACHINE_SOURCE_RUNNING || m->state == MACHINE_SOURCE_OBSERVING ||
+           m->state == MACHINE_SOURCE_FINISHING || m->state == MACHINE_SOURCE_CLEANING;
+}
+
 static void source_event(struct migration *m, enum virt_event event, int64_t at_us)
 {
     switch (event) {
     case VIRT_EVENT_PAUSED_MIGRATION:
-        source_paused(m, at_us);
+        if (may_switch(m))
+            source_paused(m, at_us);
         return;
     case VIRT_EVENT_PAUSED_POSTCOPY:
+        if (!may_switch(m))
+            return;
         m->post_copy_running = true;
         source_paused(m, at_us);
         m->switching = false; /* pages are still sent: the figures go on */

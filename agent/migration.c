@@ -12,6 +12,9 @@
 
 LOG_MODULE(migration);
 
+enum { TRIES_MAX = 100 }; /* 3 s apart: as patient as parts.c */
+#define FORGET_PAUSE_US (10 * USEC_PER_SEC)
+
 struct migration *migration_new(struct agent *agent, enum migration_role role, const char *uuid,
                                 const struct instance *instance)
 {
@@ -264,15 +267,45 @@ void migration_drop_waiting(struct migration *migration)
     parts_drop_waiting(migration);
 }
 
+bool migration_tries_again(struct migration *migration, const struct err *failure)
+{
+    if (failure->code == ERR_HYPERVISOR)
+        return true;
+    return failure->code != ERR_INSTANCE_STATE && ++migration->tries < TRIES_MAX;
+}
+
 static int forget_run(struct migration_job *job, struct err *e)
 {
     return journal_remove(job->journal, job->uuid, job->role, e);
 }
 
-void migration_remove_record(struct migration *migration, void (*done)(struct migration_job *job))
+static void submit_forget(void *aux);
+
+static void forgotten(struct migration_job *job)
+{
+    struct migration *m = job->migration;
+
+    if (job->result == 0) {
+        m->then(m);
+        return;
+    }
+    if (m->tries++ == 0)
+        log_err(LOG_LEVEL_ERROR, &job->e, "migration %s: its journal record stays for now",
+                m->uuid);
+    migration_wait(m, "forget again", FORGET_PAUSE_US, submit_forget);
+}
+
+static void submit_forget(void *aux)
 {
     struct migration_job job = {
-        .name = "forget", .run = forget_run, .done = done, .removes_record = true};
+        .name = "forget", .run = forget_run, .done = forgotten, .removes_record = true};
 
-    migration_submit(migration, &job, false, false);
+    migration_submit(aux, &job, false, false);
+}
+
+void migration_remove_record(struct migration *migration, void (*then)(struct migration *migration))
+{
+    migration->then = then;
+    migration->tries = 0;
+    submit_forget(migration);
 }

@@ -108,14 +108,18 @@ struct migration {
     bool abort_requested;
     bool switching;       /* between the pause and its outcome: no samples, no tuning */
     bool suspended_by_us; /* force-complete paused the guest */
+    bool forcing;         /* and the call to libvirt is under way */
+    bool back_waits;      /* taking back waits for that call */
     bool post_copy_running, post_copy_possible;
     bool sample_outstanding;
     bool measuring;  /* the dirty rate, beside the preparation */
     bool start_held; /* all is ready but that */
     struct bindings bindings;
     struct parts *parts; /* what the present state waits for (agent/parts.h); NULL */
-    bool parts_held;     /* wait_timer holds one of them: it waits for libvirtd */
+    bool parts_held;     /* wait_timer, or a call to libvirt, holds one of them */
     int confirm_attempts;
+    int tries;                                 /* of what the present state does, while it fails */
+    void (*then)(struct migration *migration); /* migration_end() */
     struct json_object *ports_awaited; /* {port id: true}: network-vif-plugged still to come */
     struct loop_timer *monitor_timer, *log_timer, *wait_timer;
     int64_t last_saved_us; /* counters */
@@ -163,6 +167,10 @@ void migration_silence_others(struct migration *migration);
 /* ---- status and account (agent/account.c) ---- */
 /* Sets Nova's status word and saves record and account. */
 void migration_set_status(struct migration *migration, const char *status);
+/* The last status. Only when it is saved, or cannot be, the journal's record goes: a crash before tells it again.
+ * `then` runs when both are done. */
+void migration_end(struct migration *migration, const char *status,
+                   void (*then)(struct migration *migration));
 /* Saves the counters when they moved by a percent and the last save is live_migration_monitor_interval
  * ago; never two saves at once. */
 void migration_save_counters(struct migration *migration);
@@ -208,8 +216,13 @@ struct migration_job {
 /* Jobs that write or remove the record run one after the other, in order of submission. */
 void migration_submit(struct migration *migration, const struct migration_job *job, bool long_call,
                       bool journal_first);
-/* Takes the record away; `done` runs on the loop with the result. */
-void migration_remove_record(struct migration *migration, void (*done)(struct migration_job *job));
+/* Takes the record away, again and again while that fails: one that stays would act on the instance at a later
+ * start, wherever it is by then. `then` runs on the loop when it is gone. */
+void migration_remove_record(struct migration *migration,
+                             void (*then)(struct migration *migration));
+/* Is what failed in the present state worth another try? While libvirtd is away always, otherwise a few times; what
+ * the guest's state forbids is not. Counts in `tries`. */
+bool migration_tries_again(struct migration *migration, const struct err *failure);
 /* At the agent's end: forgets jobs that wait, and their references. */
 void migration_drop_waiting(struct migration *migration);
 

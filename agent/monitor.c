@@ -7,6 +7,8 @@
  */
 #include "agent/migration.h"
 
+#include "agent/source.h"
+
 #include <stdio.h>
 
 #include "agent/decision.h"
@@ -61,10 +63,9 @@ static int tune_run(struct migration_job *job, struct err *e)
     return 0;
 }
 
-/* It may be asked for again. */
+/* It may be asked for again. Whether the guest was paused all the same is not known: taking back looks. */
 static void forcing_failed(struct migration *m)
 {
-    m->suspended_by_us = false;
     m->policy.forced = false;
     if (m->bandwidth_mib > 0)
         monitor_bandwidth_changed(m); /* it was lifted for this */
@@ -93,6 +94,10 @@ static void tuned(struct migration_job *job)
     struct migration *m = job->migration;
     struct tune *tune = job->aux;
 
+    if (tune->what == TUNE_FORCE && job->result < 0)
+        forcing_failed(m);
+    if (tune->what == TUNE_FORCE)
+        source_forcing_ended(m);
     if (job->result == 0) {
         if (tune->what == TUNE_POST_COPY) {
             m->post_copy_running = true;
@@ -101,8 +106,6 @@ static void tuned(struct migration_job *job)
         return;
     }
     log_err(LOG_LEVEL_WARNING, &job->e, "migration %s: %s", m->uuid, job->name);
-    if (tune->what == TUNE_FORCE)
-        forcing_failed(m);
     if (tune->what == TUNE_POST_COPY)
         post_copy_failed(m);
     if (tune->what == TUNE_ABORT)
@@ -119,7 +122,9 @@ static void tune(struct migration *m, enum tuning what, int64_t value, const cha
     t->uuid = text_dup(m->instance_uuid);
     t->what = what;
     t->value = value;
-    migration_submit(m, &job, false, false);
+    m->forcing = m->forcing || what == TUNE_FORCE;
+    /* that we paused the guest must be known to the next start, which resumes it if it has to */
+    migration_submit(m, &job, false, what == TUNE_FORCE);
 }
 
 /* ---- what operators and the policy may do ---- */

@@ -152,6 +152,7 @@ int migration_from_record(struct agent *agent, struct json_object *record, struc
         return -1;
     }
     read_flags(m, record);
+    m->bindings.active = BINDINGS_UNKNOWN; /* the former agent may have asked for either */
     if (m->guest) {
         free(m->instance_name);
         m->instance_name = text_dup(m->guest->name);

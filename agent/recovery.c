@@ -328,7 +328,7 @@ static void load_done(void *aux, enum work_end end)
 {
     struct load *load = aux;
 
-    if (end != WORK_DONE)
+    if (end != WORK_DONE || load->agent->closing)
         return;
     if (err_is_set(&load->e))
         log_err(LOG_LEVEL_ERROR, &load->e, "unfinished migrations cannot be looked at");

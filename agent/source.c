@@ -124,20 +124,11 @@ void source_accept(struct agent *agent, struct rpc_request *request)
     migration_submit(m, &job, false, true);
 }
 
-static void refusal_ended(struct migration_job *job)
-{
-    if (job->result < 0)
-        log_err(LOG_LEVEL_ERROR, &job->e, "migration %s: its journal record may be left",
-                job->uuid);
-    migration_forget(job->migration);
-}
-
 /* The record may be on the disk although writing it failed: it must not run after a restart. */
 void source_refuse(struct migration *m)
 {
     cloud_fault(m->agent->cloud, m->context, m->instance_uuid, &m->failure);
-    migration_set_status(m, "error");
-    migration_remove_record(m, refusal_ended);
+    migration_end(m, "error", migration_forget);
 }
 
 /* ---- a place ---- */
@@ -528,12 +519,9 @@ static int run_run(struct migration_job *job, struct err *e)
 
 static void run_done(struct migration_job *job)
 {
-    struct run *run = job->aux;
+    const struct run *run = job->aux;
 
     migration_stamp(job->migration, TIMELINE_RETURNED);
-    /* the record could not be written: nothing was started */
-    if (job->result < 0 && run->outcome == VIRT_OUTCOME_COMPLETED)
-        run->outcome = VIRT_OUTCOME_FAILED;
     source_outcome(job->migration, run->outcome, job->result < 0 ? &job->e : NULL);
 }
 
@@ -575,12 +563,18 @@ static void fill_migration(struct migration *m, struct run *run)
     m->post_copy_possible = v->post_copy;
 }
 
-void source_run(struct migration *m)
+/* Not one job with its record: as long as it lasts no other could write one. */
+static void run_journaled(struct migration_job *journal)
 {
-    struct run *run = NEW(struct run);
+    struct migration *m = journal->migration;
     struct migration_job job = {
         .name = "migrate", .run = run_run, .done = run_done, .release = run_release};
 
+    if (journal->result < 0) { /* nothing was started */
+        source_outcome(m, VIRT_OUTCOME_FAILED, &journal->e);
+        return;
+    }
+    struct run *run = NEW(struct run);
     run->virt = m->agent->virt;
     run->uuid = text_dup(m->instance_uuid);
     run->xml = STEAL(m->destination_xml);
@@ -589,9 +583,16 @@ void source_run(struct migration *m)
                 &run->destination_uri, &run->migrate_uri);
     fill_migration(m, run);
     job.aux = run;
-    m->progress.started_us = clock_monotonic_us();
     migration_stamp(m, TIMELINE_CALLED);
+    migration_submit(m, &job, true, false);
+}
+
+void source_run(struct migration *m)
+{
+    struct migration_job job = {.name = "journal", .done = run_journaled};
+
+    m->progress.started_us = clock_monotonic_us();
     migration_set_status(m, "running");
-    migration_submit(m, &job, true, true);
+    migration_submit(m, &job, false, true);
     monitor_start(m);
 }

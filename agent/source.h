@@ -24,6 +24,8 @@ void source_ready(struct migration *migration);
 
 /* agent/source_end.c */
 /* libvirt's call came back, or observation told the end. */
+/* The call that pauses the guest by force has ended: taking back may go on. */
+void source_forcing_ended(struct migration *migration);
 void source_outcome(struct migration *migration, enum virt_outcome outcome, const struct err *e);
 /* Lets the next queued migration run. */
 void source_give_up_place(struct migration *migration);

@@ -332,7 +332,7 @@ static void cleaned(struct migration_job *job)
     struct migration *m = job->migration;
     struct clean *clean = job->aux;
 
-    if (job->result < 0 && job->e.code == ERR_HYPERVISOR) {
+    if (job->result < 0 && migration_tries_again(m, &job->e)) {
         log_err(LOG_LEVEL_WARNING, &job->e, "migration %s: cleaning up on %s waits", m->uuid,
                 m->source_host);
         parts_hold(clean->parts);
@@ -383,6 +383,7 @@ void source_clean(struct migration *m)
     struct parts *parts = parts_open(m, MACHINE_EVENT_CLEANED);
 
     monitor_stop(m);
+    m->tries = 0;
     submit_clean(m, parts);
     parts_add(parts, "the destination's port bindings", bindings_part_switch);
     parts_add(parts, "the migration's allocation", drop_allocation);
@@ -467,7 +468,7 @@ static void back_done(struct migration_job *job)
     struct migration *m = job->migration;
     const struct back *back = job->aux;
 
-    if (job->result < 0 && job->e.code == ERR_HYPERVISOR) {
+    if (job->result < 0 && migration_tries_again(m, &job->e)) {
         log_err(LOG_LEVEL_WARNING, &job->e, "migration %s: resuming the guest on %s waits", m->uuid,
                 m->source_host);
         parts_hold(back->parts);
@@ -489,8 +490,14 @@ static void back_done(struct migration_job *job)
         tell_destination(m, back->parts);
 }
 
+/* A guest that is being paused just now is to be resumed after that, not before. */
 static void submit_back(struct migration *m, struct parts *parts)
 {
+    if (m->forcing) {
+        parts_hold(parts);
+        m->parts_held = m->back_waits = true;
+        return;
+    }
     struct back *back = NEW(struct back);
     struct migration_job job = {.name = "roll back",
                                 .run = back_run,
@@ -505,6 +512,16 @@ static void submit_back(struct migration *m, struct parts *parts)
     back->uuid = text_dup(m->instance_uuid);
     back->resume = m->suspended_by_us && !m->initially_paused;
     migration_submit(m, &job, false, true);
+}
+
+void source_forcing_ended(struct migration *m)
+{
+    m->forcing = false;
+    if (!m->back_waits)
+        return;
+    m->parts_held = m->back_waits = false;
+    submit_back(m, m->parts);
+    parts_end(m->parts); /* what submit_back() held */
 }
 
 static void revert_allocation(struct migration *m, cloud_done_fn done, void *aux)
@@ -529,6 +546,7 @@ void source_roll_back(struct migration *m)
 
     monitor_stop(m);
     migration_wait_end(m);
+    m->tries = 0;
     if (m->abort_requested)
         m->final_state = MACHINE_SOURCE_CANCELLED;
     if (m->progress.ended_us == 0)
@@ -597,12 +615,8 @@ static enum metric end_metric(enum machine_state state)
 }
 
 /* A network that is being turned back is told of for a moment yet. */
-static void forgotten(struct migration_job *job)
+static void forgotten(struct migration *m)
 {
-    struct migration *m = job->migration;
-
-    if (job->result < 0)
-        log_err(LOG_LEVEL_ERROR, &job->e, "migration %s: its journal record stays", job->uuid);
     if (m->armed)
         migration_forget_in(m, LINGER_US);
     else
@@ -630,15 +644,14 @@ void source_end(struct migration *m)
         cloud_fault(agent->cloud, m->context, m->instance_uuid, &failure);
     cloud_event_finish(agent->cloud, m->context, m->instance_uuid, "compute_live_migration",
                        failed ? &failure : NULL);
-    /* Nova's words for the ends are our states' texts */
-    migration_set_status(m, machine_state_text(m->state));
     if (completed || m->progress.resumed_us == 0) {
         net_disarm(m->armed);
         m->armed = NULL;
     }
     forwarding_end(m);
     source_give_up_place(m);
-    migration_remove_record(m, forgotten);
+    /* Nova's words for the ends are our states' texts */
+    migration_end(m, machine_state_text(m->state), forgotten);
 }
 
 static void parked(struct migration_job *job)

@@ -124,9 +124,13 @@ static const char *kind_of(struct json_object *entry)
 static void restored(void *aux, struct json_object *entries, const struct err *failure)
 {
     struct migration *m = aux;
+
+    if (m->agent->closing) { /* the history is closed, or being closed */
+        migration_unref(m);
+        return;
+    }
     struct json_object *notes = json_object_new_array();
     size_t count = failure ? 0 : json_object_array_length(entries);
-
     migration_story_flush(m);
     for (size_t i = 0; i < count; i++) {
         struct json_object *entry = json_object_array_get_idx(entries, i);
@@ -142,7 +146,7 @@ static void restored(void *aux, struct json_object *entries, const struct err *f
                               json_object_get(json_object_array_get_idx(m->progress.actions, i)));
     json_object_put(m->progress.actions);
     m->progress.actions = notes;
-    if (failure && !m->agent->closing)
+    if (failure)
         log_err(LOG_LEVEL_WARNING, failure, "migration %s: what was noted before the restart",
                 m->uuid);
     migration_unref(m);

@@ -575,9 +575,11 @@ UNIT_TEST(takes_back_in_order,
     struct json_object *args = world_pre_args(WORLD_MIGRATION);
     json_object_object_del(args, "disk");
     json_add(args, "destroy_disks", json_object_new_boolean(1));
-    net_fake_fail(w->agent.net, "unplug", 1, ERR_NET_PLUG, "busy");
+    net_fake_fail(w->agent.net, "unplug", 100, ERR_NET_PLUG, "busy");
     world_ask(w, RPC_METHOD_rollback_live_migration_at_destination, args);
     world_settle(w);
+    UNIT_STR(state(), "DESTINATION_ROLLING_BACK");
+    world_pass(w, 300 * USEC_PER_SEC, 3 * USEC_PER_SEC);
     UNIT_STR(state(), "DESTINATION_PARKED");
     UNIT_TRUE(!has_directory()); /* the other step went on */
     _cleanup_(str_freep) char *names = undo_names();
@@ -586,6 +588,36 @@ UNIT_TEST(takes_back_in_order,
     roll_back(WORLD_MIGRATION);
     words_are("preparing prepared error failed");
     nothing_left();
+}
+
+UNIT_TEST(takes_back_again, "what could not be taken back at once is taken back a moment later")
+{
+    world_prepare_destination(w);
+    net_fake_fail(w->agent.net, "unplug", 1, ERR_NET_PLUG, "busy");
+    roll_back(WORLD_MIGRATION);
+    world_pass(w, 3 * USEC_PER_SEC, USEC_PER_SEC);
+    words_are("preparing prepared failed");
+    nothing_left();
+}
+
+UNIT_TEST(ready_unwritten, "a source gets no word to send that is not in the journal")
+{
+    unsigned writes = 0;
+
+    for (const char *state_word = "-"; text_equal(state_word, "-") && writes < 20;) {
+        _cleanup_(str_freep) char *spec = text_format("journal.write=error@%u", ++writes);
+        close_world();
+        open_world();
+        UNIT_OK(fault_arm(spec, &unit_err));
+        struct fake_asked *asked = world_prepare_destination(w);
+        fault_disarm_all();
+        if (asked->end == FAKE_REPLIED)
+            state_word = world_state(w, WORLD_MIGRATION, "destination");
+        else
+            nothing_left();
+    }
+    UNIT_STR(world_state(w, WORLD_MIGRATION, "destination"), "DESTINATION_PREPARED");
+    UNIT_TRUE(writes > 3);
 }
 
 UNIT_TEST(incoming_goes, "a guest that never ran here goes with the rollback")

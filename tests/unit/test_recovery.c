@@ -357,6 +357,15 @@ UNIT_TEST(d_preparing, "a preparation that was cut off is undone")
     all_gone();
 }
 
+UNIT_TEST(d_preparing_here,
+          "a guest that runs here keeps its disks, whatever the record says of them")
+{
+    destination_left("DESTINATION_PREPARING", ARRIVED);
+    UNIT_STR(state(), "DESTINATION_PARKED");
+    UNIT_TRUE(world_has_file(w, WORLD_INSTANCE));
+    UNIT_EQ(net_fake_plugged(w->agent.net), 1);
+}
+
 UNIT_TEST(d_accepted, "what was only accepted is forgotten")
 {
     destination_left("DESTINATION_ACCEPTED", NOBODY);

@@ -109,13 +109,19 @@ static void abort_it(void)
     world_settle(w);
 }
 
-static struct fake_asked *force_it(void)
+static struct json_object *force_args(void)
 {
     struct json_object *args = world_args("030"), *o = json_object_new_object();
 
     json_add(o, "instance", json_object_get(json_get(args, "instance")));
     json_object_put(args);
-    struct fake_asked *a = world_ask(w, RPC_METHOD_live_migration_force_complete, o);
+    return o;
+}
+
+static struct fake_asked *force_it(void)
+{
+    struct fake_asked *a = world_ask(w, RPC_METHOD_live_migration_force_complete, force_args());
+
     world_settle(w);
     return a;
 }
@@ -306,8 +312,35 @@ UNIT_TEST(clean_up_fails, "what could not be removed is told, the migration is c
     finish(VIRT_OUTCOME_COMPLETED, NULL);
     UNIT_OK(fault_arm("storage.remove=error", &unit_err));
     confirm();
+    words_are("queued preparing running");
+    world_pass(w, 300 * USEC_PER_SEC, 3 * USEC_PER_SEC);
     words_are("queued preparing running completed");
     UNIT_TRUE(world_logged(w, "something is left on os-hosta"));
+}
+
+UNIT_TEST(clean_up_again, "what could not be removed at once is removed a moment later")
+{
+    world_add_file(w, "disk");
+    start();
+    finish(VIRT_OUTCOME_COMPLETED, NULL);
+    UNIT_OK(fault_arm("storage.remove=error@1", &unit_err));
+    confirm();
+    UNIT_TRUE(world_has_file(w, WORLD_INSTANCE "/disk"));
+    world_pass(w, 3 * USEC_PER_SEC, USEC_PER_SEC);
+    words_are("queued preparing running completed");
+    UNIT_TRUE(!world_has_file(w, WORLD_INSTANCE "/disk"));
+}
+
+UNIT_TEST(forgotten_again, "a journal record that could not be removed is removed later")
+{
+    start();
+    finish(VIRT_OUTCOME_COMPLETED, NULL);
+    UNIT_OK(fault_arm("journal.remove=error@1", &unit_err));
+    confirm();
+    UNIT_STR(world_state(w, WORLD_MIGRATION, "source"), "SOURCE_CLEANING");
+    world_pass(w, 10 * USEC_PER_SEC, 5 * USEC_PER_SEC);
+    UNIT_STR(world_state(w, WORLD_MIGRATION, "source"), "-");
+    UNIT_TRUE(source() == NULL);
 }
 
 UNIT_TEST(still_here, "files stay when the guest runs here although the destination says it came")
@@ -911,12 +944,64 @@ UNIT_TEST(force_failed, "a guest that was paused by force runs again when the mo
     ended_here();
 }
 
+UNIT_TEST(force_late, "a guest that is being paused by force when the move fails runs again")
+{
+    reopen(&(struct world_options){.threads = 2});
+    start();
+    virt_fake_hang(w->agent.virt, "suspend", true);
+    world_ask(w, RPC_METHOD_live_migration_force_complete, force_args());
+    WORLD_UNTIL(w, did("suspend") == 1);
+    virt_fake_finish(w->agent.virt, WORLD_INSTANCE, VIRT_OUTCOME_FAILED, "the connection broke");
+    WORLD_UNTIL(w, source()->state == MACHINE_SOURCE_ROLLING_BACK);
+    virt_fake_hang(w->agent.virt, "suspend", false);
+    WORLD_UNTIL(w, did("resume") == 1);
+    WORLD_UNTIL(w, asked(RPC_METHOD_rollback_live_migration_at_destination) == 1);
+    UNIT_EQ(virt_fake_state(w->agent.virt, WORLD_INSTANCE), VIRT_STATE_RUNNING);
+    take_back();
+    WORLD_UNTIL(w, !source());
+    words_are("queued preparing running failed");
+    ended_here();
+}
+
+UNIT_TEST(force_journaled, "that the guest is paused by force is in the journal before it is")
+{
+    start();
+    virt_fake_hang(w->agent.virt, "suspend", true);
+    world_ask(w, RPC_METHOD_live_migration_force_complete, force_args());
+    WORLD_UNTIL(w, did("suspend") == 1);
+    _cleanup_(json_putp) struct json_object *record = world_record(w, WORLD_MIGRATION, "source");
+    UNIT_TRUE(json_get_bool(record, "suspended_by_us", false));
+    virt_fake_hang(w->agent.virt, "suspend", false);
+    world_settle(w);
+}
+
+UNIT_TEST(force_unclear,
+          "a guest that was paused although libvirt said no runs again at the source")
+{
+    start();
+    UNIT_OK(fault_arm("virt.suspend.after=error@1", &unit_err));
+    force_it();
+    UNIT_EQ(virt_fake_state(w->agent.virt, WORLD_INSTANCE), VIRT_STATE_PAUSED);
+    finish(VIRT_OUTCOME_FAILED, "the connection broke");
+    take_back();
+    UNIT_EQ(virt_fake_state(w->agent.virt, WORLD_INSTANCE), VIRT_STATE_RUNNING);
+}
+
+UNIT_TEST(paused_late, "the news of a pause that came after the failure turns no network")
+{
+    start();
+    finish(VIRT_OUTCOME_FAILED, "the connection broke");
+    UNIT_EQ(source()->state, MACHINE_SOURCE_ROLLING_BACK);
+    virt_fake_event(w->agent.virt, WORLD_INSTANCE, VIRT_EVENT_PAUSED_MIGRATION);
+    take_back();
+    UNIT_EQ(world_count(w, "bindings activate os-hostb"), 0);
+}
+
 UNIT_TEST(force_refused, "force-complete that libvirt refused may be asked for again")
 {
     start();
     virt_fake_fail(w->agent.virt, "suspend", ERR_VIRT, "not now", 1);
     force_it();
-    UNIT_TRUE(!source()->suspended_by_us);
     UNIT_EQ(force_it()->end, FAKE_REPLIED);
     UNIT_EQ(virt_fake_state(w->agent.virt, WORLD_INSTANCE), VIRT_STATE_PAUSED);
 }
