@@ -279,6 +279,7 @@ struct back {
     struct virt *virt;
     char *uuid;
     bool may_have_come; /* the source was told that it may send */
+    bool was_here;      /* the guest is not of this attempt: its ports are not either */
 };
 
 static void back_release(struct migration_job *job)
@@ -295,12 +296,14 @@ static void back_release(struct migration_job *job)
 static int look_for_guest(struct back *back, struct err *e)
 {
     enum virt_state state = VIRT_STATE_NONE;
+    bool made = undo_length(back->undo) > 0;
 
-    if (back->may_have_come || undo_length(back->undo) == 0)
+    if (back->may_have_come)
         return 0;
-    if (virt_guest_state(back->virt, back->uuid, &state, e) < 0)
-        return -1;
-    back->may_have_come = state != VIRT_STATE_NONE;
+    if (virt_guest_state(back->virt, back->uuid, &state, made ? e : NULL) < 0)
+        return made ? -1 : 0;
+    back->may_have_come = made && state != VIRT_STATE_NONE;
+    back->was_here = !made && state != VIRT_STATE_NONE;
     return 0;
 }
 
@@ -362,7 +365,8 @@ static void back_done(struct migration_job *job)
         return;
     }
     struct parts *parts = parts_open(m, MACHINE_EVENT_ROLLED_BACK);
-    parts_add(parts, "the port bindings of this host", remove_bindings);
+    if (!back->was_here)
+        parts_add(parts, "the port bindings of this host", remove_bindings);
     parts_close(parts);
 }
 
@@ -518,8 +522,10 @@ void destination_post(struct agent *agent, struct rpc_request *request)
 
     if (!m)
         return;
-    /* asked again while the first question is being answered, or while we asked the source */
-    if (m->request || m->state == MACHINE_DESTINATION_SETTLING) {
+    /* asked again while the first question is being answered, or while we asked the source; or while a request
+     * that came again late is taken back: after it the host tells */
+    if (m->request || m->state == MACHINE_DESTINATION_SETTLING ||
+        m->state == MACHINE_DESTINATION_ROLLING_BACK) {
         err_set(&e, ERR_TIMEOUT, "migration %s is %s", m->uuid, machine_state_text(m->state));
         rpc_fail(request, &e);
         return;
