@@ -25,7 +25,10 @@ const struct ctl_option_row ctl_options[] = {
 };
 
 const struct ctl_setting ctl_settings[] = {
-#define SETTING(word, key, type, min, max, help) {word, key, CTL_SETTING_##type, min, max, help},
+#define INT()        CTL_SETTING_INT, NULL
+#define BOOL()       CTL_SETTING_BOOL, NULL
+#define WORDS(words) CTL_SETTING_WORD, words
+#define SETTING(word, key, type, min, max, help) {word, key, type, min, max, help},
 #include "ctl/commands.def.h"
 #undef SETTING
     {0}
@@ -187,6 +190,25 @@ static const struct ctl_setting *find_setting(const char *text, size_t length)
     return NULL;
 }
 
+static int parse_word(const struct ctl_setting *s, const char *value, struct json_object *out,
+                      struct err *e)
+{
+    char **words = text_split(s->words, '|');
+    bool found = false;
+    struct text_buffer allowed = TEXT_BUFFER_INIT;
+
+    for (size_t i = 0; words[i]; i++) {
+        found = found || strcmp(value, words[i]) == 0;
+        text_buffer_printf(&allowed, "%s%s", i ? " or " : "", words[i]);
+    }
+    text_vector_free(words);
+    _cleanup_(str_freep) char *list = text_buffer_take(&allowed);
+    if (!found)
+        return err_set(e, ERR_USAGE, "%s=%s: it must be %s", s->word, value, list);
+    json_add_string(out, s->key, value);
+    return 0;
+}
+
 static int parse_flag(const struct ctl_setting *s, const char *value, struct json_object *out,
                       struct err *e)
 {
@@ -213,17 +235,12 @@ static int parse_setting(const char *text, struct json_object *out, struct err *
         return err_set(
             e, ERR_USAGE,
             "\"%.*s\" is not a setting; it must be downtime, timeout, action, auto_converge, "
-            "post_copy or bandwidth",
+            "post_copy, bandwidth or policy",
             (int)length, text);
     if (s->type == CTL_SETTING_BOOL)
         return parse_flag(s, value, out, e);
-    if (s->type == CTL_SETTING_WORD) {
-        if (strcmp(value, "abort") != 0 && strcmp(value, "force_complete") != 0)
-            return err_set(e, ERR_USAGE, "%s=%s: it must be abort or force_complete", s->word,
-                           value);
-        json_add_string(out, s->key, value);
-        return 0;
-    }
+    if (s->type == CTL_SETTING_WORD)
+        return parse_word(s, value, out, e);
     if (text_to_int64(value, s->min, s->max, &number, e) < 0) {
         err_clear(e);
         return err_set(e, ERR_USAGE, "%s=%s: it must be an integer from %lld to %lld", s->word,

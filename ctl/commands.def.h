@@ -5,6 +5,7 @@
  *
  *     OPTION(ID, "name", "ARGUMENT" or NULL, "One sentence.")            --name
  *     SETTING("word", "key of the protocol", TYPE, min, max, "One sentence.")   word=value
+ *         TYPE is INT(), BOOL() or WORDS("one|another")
  *     COMMAND(handler, "words", "arguments", least, most, options, complete, "One sentence.", "more")
  *
  * least/most count arguments (-1: any number); options is a sum of WITH(ID), the common ones (COMMON)
@@ -39,13 +40,13 @@ OPTION(OUTPUT, "output", "FILE", "Write to this new file, readable for its owner
 #endif
 
 #ifdef SETTING
-SETTING("downtime", "downtime_ms", INT, 20, 2000000, "Longest pause, in milliseconds.")
-SETTING("timeout", "completion_timeout_s", INT, 0, 31536000, "Time for the whole migration from its start, in seconds; 0 means no limit.")
-SETTING("action", "timeout_action", WORD, 0, 0, "What to do at the timeout: abort or force_complete.")
-SETTING("auto_converge", "auto_converge", BOOL, 0, 0, "Whether the instance may be slowed down.")
-SETTING("post_copy", "post_copy", BOOL, 0, 0, "Whether post-copy is permitted.")
-SETTING("bandwidth", "bandwidth_mib", INT, 0, 8796093022207, "Limit in MiB/s; 0 means none.")
-SETTING("policy", "policy", WORD, 0, 0, "How it is brought to its end: adaptive or stepped.")
+SETTING("downtime", "downtime_ms", INT(), 20, 2000000, "Longest pause, in milliseconds.")
+SETTING("timeout", "completion_timeout_s", INT(), 0, 31536000, "Time for the whole migration from its start, in seconds; 0 means no limit.")
+SETTING("action", "timeout_action", WORDS("abort|force_complete"), 0, 0, "What to do at the timeout: abort or force_complete.")
+SETTING("auto_converge", "auto_converge", BOOL(), 0, 0, "Whether the instance may be slowed down.")
+SETTING("post_copy", "post_copy", BOOL(), 0, 0, "Whether post-copy is permitted.")
+SETTING("bandwidth", "bandwidth_mib", INT(), 0, 8796093022207, "Limit in MiB/s; 0 means none.")
+SETTING("policy", "policy", WORDS("adaptive|stepped"), 0, 0, "How it is brought to its end: adaptive or stepped.")
 #endif
 
 #ifdef COMMAND

@@ -52,6 +52,7 @@ struct ctl_option_row {
 struct ctl_setting {
     const char *word, *key;
     enum ctl_setting_type type;
+    const char *words; /* "one|another", of CTL_SETTING_WORD */
     int64_t min, max;
     const char *help;
 };

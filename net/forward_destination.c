@@ -319,10 +319,10 @@ void forward_destination_paused(struct forward_destination *destination)
 void forward_destination_resumed(struct forward_destination *destination)
 {
     destination->resumed_us = clock_monotonic_us();
-    for (size_t i = 0; i < destination->n_taps; i++) {
-        capture_close(destination->taps[i].capture);
-        destination->taps[i].capture = NULL;
-    }
+    /* closing a packet socket takes some 10 ms; that has time */
+    for (size_t i = 0; i < destination->n_taps; i++)
+        if (destination->taps[i].capture)
+            (void)capture_set_paused(destination->taps[i].capture, true, NULL);
 }
 
 void forward_destination_reverted(struct forward_destination *destination)
