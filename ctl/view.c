@@ -219,6 +219,24 @@ static void milliseconds(struct text_buffer *out, const char *name, int64_t valu
     screen_pair(out, RESULT_WIDTH, name, text);
 }
 
+/* How the network turned, and what became of frames that still reached the source. */
+static void switchover(struct text_buffer *out, struct json_object *result)
+{
+    struct json_object *s = json_get(result, "switchover");
+    bool announced = json_get_bool(result, "switchover_announced", false);
+    int64_t forwarded = json_get_int(s, "forwarded", 0), lost = json_get_int(s, "dropped", 0);
+    struct text_buffer b = TEXT_BUFFER_INIT;
+
+    text_buffer_add(&b, announced ? "announced at the pause" : "not announced");
+    if (forwarded > 0)
+        text_buffer_printf(&b, ", %" PRId64 " frame%s forwarded", forwarded,
+                           forwarded == 1 ? "" : "s");
+    if (lost > 0)
+        text_buffer_printf(&b, ", %" PRId64 " lost", lost);
+    _cleanup_(str_freep) char *text = text_buffer_take(&b);
+    screen_pair(out, RESULT_WIDTH, "switchover", text);
+}
+
 void view_result(struct text_buffer *out, struct json_object *m)
 {
     struct json_object *r = json_get(m, "result");
@@ -239,9 +257,7 @@ void view_result(struct text_buffer *out, struct json_object *m)
     milliseconds(out, "total time", json_get_int(r, "total_time_ms", -1));
     screen_pair(out, RESULT_WIDTH, "average throughput", rate);
     milliseconds(out, "downtime", json_get_int(r, "downtime_ms", -1));
-    screen_pair(out, RESULT_WIDTH, "switchover",
-                json_get_bool(r, "switchover_announced", false) ? "announced at the pause"
-                                                                : "not announced");
+    switchover(out, r);
     actions(out, json_get(r, "actions"));
 }
 

@@ -151,6 +151,29 @@ UNIT_TEST(result, "the end is a table of what happened")
     text_buffer_free(&b);
 }
 
+UNIT_TEST(forwarded, "the end tells of frames that were forwarded, and of those that were lost")
+{
+    static const struct {
+        const char *counts, *shown;
+    } rows[] = {
+        {"\"forwarded\":0", "  switchover          announced at the pause\n"},
+        {"\"forwarded\":1", "  switchover          announced at the pause, 1 frame forwarded\n"},
+        {"\"forwarded\":7,\"dropped\":2",
+         "  switchover          announced at the pause, 7 frames forwarded, 2 lost\n"}};
+
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        _cleanup_(str_freep) char *text =
+            text_format("{\"id\":1,\"result\":{\"switchover_announced\":true,\"switchover\":{%s}}}",
+                        rows[i].counts);
+        _cleanup_(json_putp) struct json_object *m = parsed(text);
+        struct text_buffer b = TEXT_BUFFER_INIT;
+        view_result(&b, m);
+        const char *line = strstr(b.data, "  switchover");
+        UNIT_TRUE(line && text_starts_with(line, rows[i].shown));
+        text_buffer_free(&b);
+    }
+}
+
 UNIT_TEST(unknown_values, "what the agent does not know is a dash, never a wrong number")
 {
     _cleanup_(json_putp) struct json_object *m =
