@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Microversions: 2.34, since when os-migrateLive answers before the checks and takes a host as a wish that the
- * scheduler looks at (2.30), known to every release that this agent works with; 2.53 for services by uuid.
+ * scheduler looks at (2.30), known to every release that this agent works with; 2.53 for services by uuid; 2.84
+ * for what an action's events say of their failure.
  */
 #include "cloud/nova_api.h"
 
@@ -12,6 +13,7 @@
 #include "lib/text.h"
 
 #define SERVERS_VERSION  "compute 2.34"
+#define ACTIONS_VERSION  "compute 2.84"
 #define SERVICES_VERSION "compute 2.53"
 
 enum { REASON_MAX = 300 };
@@ -143,22 +145,6 @@ void nova_api_move(struct cloud *cloud, const char *instance_uuid, const char *d
 
 /* ---- where it is ---- */
 
-/* The last line of a Python traceback: "nova.exception.NoValidHost: No valid host was found. ..." */
-static char *last_line(const char *text)
-{
-    size_t end = strlen(text);
-
-    while (end > 0 && (text[end - 1] == '\n' || text[end - 1] == ' '))
-        end--;
-    size_t begin = end;
-    while (begin > 0 && text[begin - 1] != '\n')
-        begin--;
-    while (begin < end && text[begin] == ' ')
-        begin++;
-    _cleanup_(str_freep) char *line = text_dup_n(text + begin, end - begin);
-    return text_escape(line, REASON_MAX);
-}
-
 /* What the first event that failed says. */
 static char *reason_of(struct json_object *action)
 {
@@ -168,9 +154,9 @@ static char *reason_of(struct json_object *action)
 
     for (size_t i = 0; i < count; i++) {
         struct json_object *event = json_object_array_get_idx(events, i);
-        const char *trace = json_get_string(event, "traceback", NULL);
-        if (text_equal(json_get_string(event, "result", NULL), "Error") && trace)
-            return last_line(trace);
+        const char *details = json_get_string(event, "details", NULL);
+        if (text_equal(json_get_string(event, "result", NULL), "Error") && details)
+            return text_escape(details, REASON_MAX);
     }
     return text_dup(json_get_string(action, "message", NULL));
 }
@@ -217,7 +203,7 @@ static void server_read(void *aux, const struct http_reply *reply, const struct 
     }
     _cleanup_(str_freep) char *path =
         text_format("/v2.1/servers/%s/os-instance-actions/%s", q->uuid, q->request);
-    ask(q, "GET", path, NULL, SERVERS_VERSION, action_read);
+    ask(q, "GET", path, NULL, ACTIONS_VERSION, action_read);
 }
 
 void nova_api_whereabouts(struct cloud *cloud, const char *instance_uuid, const char *from,

@@ -133,7 +133,7 @@ def test_a_drain_tells_why_nova_left_a_guest_where_it_is(fleet):
         ended = fleet.bed.computectl('hosta', 'drain', '--wait', timeout=120, check=False)
         assert ended.returncode != 0 and '1 guest(s) did not move' in ended.stderr, ended
         job = json.loads(fleet.bed.computectl('hosta', 'drain', 'status', '--json').stdout)
-        assert 'NoValidHost' in job['guests'][0]['reason'], job
+        assert 'No valid host' in job['guests'][0]['reason'], job
     finally:
         fleet.cloud.set_service('hostb', status='enabled')
     server.wait('ACTIVE', 20)

@@ -172,11 +172,11 @@ UNIT_TEST(why, "why an attempt left a server where it was is read from its actio
     rest_world_answer(
         w, "GET", SERVER "/os-instance-actions/req-77", 200,
         "{\"instanceAction\": {\"message\": \"Error\", \"events\": [{\"result\": \"Success\", "
-        "\"traceback\": null}, {\"result\": \"Error\", \"traceback\": \"  File x\\n    raise\\n"
-        "nova.exception.NoValidHost: No valid host was found. \\n\"}]}}");
+        "\"details\": null}, {\"result\": \"Error\", \"traceback\": \"  File x\\n    raise "
+        "result\\n\", "
+        "\"details\": \"No valid host was found.\"}]}}");
     look("req-77");
-    UNIT_STR(json_get_string(w->end.result, "reason", NULL),
-             "nova.exception.NoValidHost: No valid host was found.");
+    UNIT_STR(json_get_string(w->end.result, "reason", NULL), "No valid host was found.");
 }
 
 UNIT_TEST(why_unknown, "an action that cannot be read leaves the place known and the reason open")
