@@ -25,20 +25,21 @@ def test_a_host_is_drained_through_the_death_of_its_agent_and_everything_comes_b
         s = drain(a, 'status')
         return s if s['moved_bytes'] > 0 and s['counts']['moving'] == 2 else None
     seen = wait_until(60, 'two guests on the way', on_the_way, 0.1)
-    assert counts(seen) == {'moving': 2, 'waiting': 1} and seen['left_bytes'] < seen['size_bytes'], seen
+    assert sum(counts(seen).values()) == 3 and seen['left_bytes'] < seen['size_bytes'], seen
     wait_until(10, 'shares of the bandwidth', lambda: '24 MiB/s, shared by 2, newest first: 12, 12' in a.log())
     refused = a.computectl('drain', 'undo', check=False)
     assert refused.returncode != 0 and 'stop it first' in refused.stderr, refused
 
     a.kill()
     restart(a)
-    assert drain(a, 'status')['state'] == 'moving'
+    assert 'the drain of hosta goes on after a restart' in a.log()
     a.computectl('drain', '--to', 'hostb', '--wait', timeout=180)
     ended = drain(a, 'status')
     assert ended['state'] == 'done' and counts(ended) == {'moved': 3}, ended
     for guest in guests:
         whole(guest, 'hostb')
-    moves = [m for m in a.computectl('migrations', parse=True)['migrations'] if m['role'] == 'source']
+    moves = [m for m in a.computectl('migrations', parse=True)['migrations']
+             if m['role'] == 'source' and m['instance'] in [g.uuid for g in guests]]
     assert sorted(m['status'] for m in moves) == ['completed'] * 3, moves  # none was asked for twice
 
     text = a.computectl('drain', 'undo', '--watch', '--interval', 1, timeout=180).stdout
