@@ -143,7 +143,7 @@ def scrub(bed):
                 removed.append(f'directory {d} of {name}')
                 h.run(['rm', '-rf', f'{INSTANCES}/{d}'])
         journal = h.path('/var/lib/computed/journal')
-        for f in os.listdir(journal) if os.path.isdir(journal) else []:
+        for f in [f for f in os.listdir(journal) if f.endswith('.json')] if os.path.isdir(journal) else []:
             removed.append(f'journal {f} of {name}, whose agent is stopped')
             bed.compute_stop(name)
             os.unlink(os.path.join(journal, f))
