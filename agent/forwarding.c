@@ -76,39 +76,57 @@ void forwarding_expect(struct migration *m, struct json_object *facts)
         json_add_int(facts, "stream_port", channel_listener_port(m->agent->streams));
 }
 
-struct holds {
-    struct port_list ports;
+/* What takes the kernel a while to give back. */
+struct leftovers {
+    struct forward_source *source;
+    struct forward_destination *destination;
+    struct port_list holds;
 };
 
-static int remove_holds(struct migration_job *job, struct err *e _unused_)
+static void close_ends(struct leftovers *left)
 {
-    struct holds *holds = job->aux;
+    forward_source_free(STEAL(left->source));
+    forward_destination_free(STEAL(left->destination));
+}
+
+static int clear_up(struct migration_job *job, struct err *e _unused_)
+{
+    struct leftovers *left = job->aux;
     struct err one = ERR_INIT;
 
-    for (size_t i = 0; i < holds->ports.count; i++)
-        if (hold_remove(holds->ports.items[i]->tap, &one) < 0)
+    close_ends(left);
+    for (size_t i = 0; i < left->holds.count; i++)
+        if (hold_remove(left->holds.items[i]->tap, &one) < 0)
             log_err(LOG_LEVEL_WARNING, &one, "migration %s", job->migration->uuid);
     return 0;
 }
 
-static void release_holds(struct migration_job *job)
+static void release_leftovers(struct migration_job *job)
 {
-    struct holds *holds = job->aux;
+    struct leftovers *left = job->aux;
 
-    port_list_clear(&holds->ports);
-    free(holds);
+    close_ends(left);
+    port_list_clear(&left->holds);
+    free(left);
 }
 
-static void let_go(struct migration *m)
+/* On a worker: the loop has other guests to look after. */
+static void let_go(struct migration *m, bool holds)
 {
-    struct holds *holds = NEW(struct holds);
-    struct migration_job job = {.name = "take holding devices away",
-                                .run = remove_holds,
-                                .release = release_holds,
-                                .aux = holds};
+    struct leftovers *left = NEW(struct leftovers);
+    struct migration_job job = {.name = "end the forwarding of frames",
+                                .run = clear_up,
+                                .release = release_leftovers,
+                                .aux = left};
     struct err e = ERR_INIT;
 
-    if (ports_of_destination(m->instance, m->data, &holds->ports, &e) < 0)
+    left->source = STEAL(m->forward_source);
+    left->destination = STEAL(m->forward_destination);
+    if (left->source)
+        forward_source_detach(left->source);
+    if (left->destination)
+        forward_destination_detach(left->destination);
+    if (holds && ports_of_destination(m->instance, m->data, &left->holds, &e) < 0)
         log_err(LOG_LEVEL_WARNING, &e, "migration %s: its holding devices stay", m->uuid);
     migration_submit(m, &job, false, false);
 }
@@ -118,7 +136,7 @@ void forwarding_expect_again(struct migration *m)
     if (!m->agent->streams || !m->switchover_key[0] ||
         switchover_mode_wanted(m->agent->conf) < SWITCHOVER_MODE_FORWARD)
         return;
-    let_go(m);
+    let_go(m, true);
     expect(m, SWITCHOVER_MODE_FORWARD);
 }
 
@@ -192,15 +210,14 @@ void forwarding_end(struct migration *m)
 
     if (!m->forward_source && !m->forward_destination)
         return;
-    forwarding_free(m);
+    count(m, &m->forwarded);
+    let_go(m, held && m->state == MACHINE_DESTINATION_COMPLETED);
     if (m->forwarded.forwarded || m->forwarded.dropped || m->forwarded.returned)
         log_info("migration %s: %llu frame(s) forwarded at the switch-over, %llu of them from "
                  "before it was known; %llu given back, %llu lost",
                  m->uuid, (unsigned long long)m->forwarded.forwarded,
                  (unsigned long long)m->forwarded.held, (unsigned long long)m->forwarded.returned,
                  (unsigned long long)m->forwarded.dropped);
-    if (held && m->state == MACHINE_DESTINATION_COMPLETED)
-        let_go(m);
 }
 
 struct json_object *forwarding_account(const struct migration *m)

@@ -50,6 +50,9 @@ int forward_source_new(struct forward_source **out, struct loop *loop,
                        struct net_port *const *ports, size_t count, enum forward_mode mode,
                        const char *address, int port, const char *migration_uuid,
                        const char *key_hex, struct err *e);
+/* Takes it off the loop: nothing more happens, and forward_source_free() may be called on another thread. */
+void forward_source_detach(struct forward_source *source);
+/* Closing its sockets takes the kernel some 10 ms each. */
 void forward_source_free(struct forward_source *source);
 DEFINE_CLEANUP(struct forward_source *, forward_source_free)
 /* The guest has stopped here: all that it did not take goes over. May be called again after a return. */
@@ -66,6 +69,8 @@ int forward_destination_new(struct forward_destination **out, struct loop *loop,
                             struct channel_listener *listener, struct net_port *const *ports,
                             size_t count, enum forward_mode mode, const char *migration_uuid,
                             const char *key_hex, struct err *e);
+/* As forward_source_detach(). What is held stays so until it is freed. */
+void forward_destination_detach(struct forward_destination *destination);
 /* Lets everything flow that is held. */
 void forward_destination_free(struct forward_destination *destination);
 DEFINE_CLEANUP(struct forward_destination *, forward_destination_free)

@@ -277,14 +277,22 @@ int forward_destination_new(struct forward_destination **out, struct loop *loop,
     return 0;
 }
 
-void forward_destination_free(struct forward_destination *destination)
+void forward_destination_detach(struct forward_destination *destination)
 {
-    if (!destination)
-        return;
     if (destination->listener)
         channel_forget(destination->listener, destination->uuid);
     link_events_free(destination->links);
     loop_timer_free(destination->timer);
+    destination->listener = NULL;
+    destination->links = NULL;
+    destination->timer = NULL;
+}
+
+void forward_destination_free(struct forward_destination *destination)
+{
+    if (!destination)
+        return;
+    forward_destination_detach(destination);
     for (size_t i = 0; i < destination->n_taps; i++) {
         forget_tap(&destination->taps[i]);
         capture_close(destination->taps[i].capture);

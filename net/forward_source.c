@@ -30,7 +30,7 @@ enum {
     BUSY_BYTES_S = 64 * 1024 * 1024, /* above that, keeping frames costs more than it may */
     FRAMES_A_TURN = 512,
     SWALLOWED = 2,
-    SWALLOWED_US = 20000, /* before the news of the pause */
+    SWALLOWED_US = 20000, /* before the first unread one, or before the news of the pause */
     CONNECT_AGAIN_US = 2000000
 };
 
@@ -42,7 +42,8 @@ struct source_tap {
     struct forward_source *source;
     char name[IFNAMSIZ];
     uint8_t mac[FRAME_MAC_SIZE];
-    struct capture *capture; /* NULL once the tap is gone */
+    struct capture *capture;
+    bool gone; /* the tap, and with it all that this was about */
     struct injector *injector;
     struct loop_source *readable;
     struct loop_timer *timer;
@@ -102,12 +103,10 @@ static void flush_all(struct forward_source *s)
 static void forget_tap(struct source_tap *tap)
 {
     loop_source_free(tap->readable);
-    loop_timer_disarm(tap->timer);
-    capture_close(tap->capture);
-    injector_close(tap->injector);
+    loop_timer_free(tap->timer);
     tap->readable = NULL;
-    tap->capture = NULL;
-    tap->injector = NULL;
+    tap->timer = NULL;
+    tap->gone = true;
 }
 
 /* Takes what waits into the queue; false if the tap is gone. */
@@ -245,7 +244,7 @@ static void message(void *aux, uint8_t type, const uint8_t *data, size_t length)
         return;
     for (size_t i = 0; i < s->n_taps; i++) {
         struct source_tap *tap = &s->taps[i];
-        if (!tap->injector || memcmp(tap->mac, data, FRAME_MAC_SIZE) != 0)
+        if (tap->gone || memcmp(tap->mac, data, FRAME_MAC_SIZE) != 0)
             continue;
         if (injector_put(tap->injector, data + FRAME_MAC_SIZE, length - FRAME_MAC_SIZE))
             s->counts.returned++;
@@ -328,15 +327,24 @@ int forward_source_new(struct forward_source **out, struct loop *loop,
     return 0;
 }
 
+void forward_source_detach(struct forward_source *source)
+{
+    channel_free(source->channel);
+    loop_timer_free(source->connect_timer);
+    source->channel = NULL;
+    source->connect_timer = NULL;
+    for (size_t i = 0; i < source->n_taps; i++)
+        forget_tap(&source->taps[i]);
+}
+
 void forward_source_free(struct forward_source *source)
 {
     if (!source)
         return;
-    channel_free(source->channel);
-    loop_timer_free(source->connect_timer);
+    forward_source_detach(source);
     for (size_t i = 0; i < source->n_taps; i++) {
-        forget_tap(&source->taps[i]);
-        loop_timer_free(source->taps[i].timer);
+        capture_close(source->taps[i].capture);
+        injector_close(source->taps[i].injector);
         frame_queue_clear(&source->taps[i].queue);
     }
     free(source->taps);
@@ -350,17 +358,29 @@ void forward_source_free(struct forward_source *source)
 
 /* ---- the switch-over ---- */
 
+/* When the first of the last `left` frames came; now, if there is none. */
+static int64_t first_unread_us(const struct frame_queue *queue, size_t left)
+{
+    const struct queued_frame *f = queue->first;
+
+    for (size_t before = queue->count - left; f && before > 0; before--)
+        f = f->next;
+    return f ? f->at_us : clock_realtime_us();
+}
+
 /* Leaves in the queue what the guest has not seen. */
 static void find_unseen(struct source_tap *tap)
 {
     int64_t left = unread(tap, false);
-    int64_t recent_us = clock_realtime_us() - SWALLOWED_US;
 
     if (left < 0)
         return; /* rather too much than too little */
     frame_queue_shrink(&tap->queue, (size_t)left + SWALLOWED);
-    while (tap->queue.count > (size_t)left && tap->queue.first->at_us < recent_us)
-        free(frame_queue_take(&tap->queue));
+    if (tap->queue.count > (size_t)left) {
+        int64_t recent_us = first_unread_us(&tap->queue, (size_t)left) - SWALLOWED_US;
+        while (tap->queue.count > (size_t)left && tap->queue.first->at_us < recent_us)
+            free(frame_queue_take(&tap->queue));
+    }
     tap->source->counts.held += tap->queue.count;
 }
 
@@ -368,9 +388,9 @@ static void go_live(struct source_tap *tap)
 {
     struct err e = ERR_INIT;
 
-    loop_timer_disarm(tap->timer);
-    if (!tap->capture)
+    if (tap->gone)
         return;
+    loop_timer_disarm(tap->timer);
     if (!tap->busy)
         find_unseen(tap);
     else if (capture_set_paused(tap->capture, false, &e) < 0)
@@ -397,7 +417,7 @@ void forward_source_reverted(struct forward_source *source)
     source->live = source->caught_up = false;
     for (size_t i = 0; i < source->n_taps; i++) {
         struct source_tap *tap = &source->taps[i];
-        if (!tap->capture)
+        if (tap->gone)
             continue;
         frame_queue_clear(&tap->queue); /* the guest finds them in its tap */
         if (tap->busy && capture_set_paused(tap->capture, true, &e) < 0)

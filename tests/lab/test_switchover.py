@@ -44,12 +44,13 @@ def moves(lab, guest, count, **probe):
 
 
 def nothing_lost(lab, count, duplicates=2, **probe):
-    """One of the moves may be worse: a guest that the machine leaves waiting for a second loses frames without moving, too."""
+    """A fifth of the moves may be worse: a guest, or a userspace switch, that the machine leaves waiting loses frames without
+    moving, too."""
     agents(lab)
     guest = lab.guest('kept', memory_mb=128)
     seen = moves(lab, guest, count, **probe)
     worse = [r for r, _ in seen if r['lost'] or r['reordered']]
-    assert len(worse) <= 1, worse
+    assert len(worse) <= max(1, count // 5), worse
     assert sum(r['duplicated'] for r, _ in seen) <= duplicates * count, [r['duplicated'] for r, _ in seen]
     assert all(s['mode'] == 'hold' and s['dropped'] == 0 for _, s in seen), [s for _, s in seen]
     assert any(s['forwarded'] for _, s in seen)
