@@ -143,7 +143,7 @@ class Guest:
         self.display_name = name or f'guest{self.number}'
         self.memory_mb, self.vcpus, self.machine = memory_mb, vcpus, machine
         self.dir = f'{INSTANCES}/{self.uuid}'
-        octet = 9 + self.number
+        octet = 10 + (self.number - 1) % 116  # below the gateway's; there are never so many at once
         self.ports = [{'id': str(uuidlib.uuid4()), 'network': lab.networks[n], 'mac': f'fa:16:3e:00:00:{octet + 128 * n:02x}',
                        'ip': f'203.0.113.{octet + 128 * n}'} for n in range(nics if network else 0)]
         for p in self.ports:
