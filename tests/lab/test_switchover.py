@@ -12,8 +12,8 @@ from scenarios import config, newest, start, whole
 MOVES = int(os.environ.get('COMPUTED_LAB_MOVES', '20')) // 2
 
 
-def agents(lab, mode=None):
-    options = config(net={'switchover': mode}) if mode else config()
+def agents(lab, mode='hold'):
+    options = config(net={'switchover': mode})
     pair = [lab.agent(host, options) for host in lab.hosts]
     for agent in pair:
         agent.computectl('log-level', 'debug')
