@@ -169,7 +169,7 @@ void agent_virt_job_completed(void *aux, const char *uuid, const struct virt_job
 
 bool agent_switchover_is_on(const struct agent *agent)
 {
-    return agent->switchover && !text_equal(conf_string(agent->conf, CONF_net_switchover), "off");
+    return agent->switchover && switchover_mode_wanted(agent->conf) != SWITCHOVER_MODE_OFF;
 }
 
 int agent_switchover_open(struct agent *agent, struct err *e)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/forwarding.h"
 
+#include "agent/destination.h"
 #include "lib/json.h"
 #include "lib/log.h"
 #include "lib/text.h"
@@ -20,7 +21,7 @@ static enum switchover_mode mode_of(const char *word)
 
 enum switchover_mode switchover_mode_wanted(const struct conf *conf)
 {
-    return mode_of(conf_string(conf, CONF_net_switchover));
+    return (enum switchover_mode)conf_int(conf, CONF_net_switchover); /* the word's place */
 }
 
 const char *switchover_mode_name(enum switchover_mode mode)
@@ -67,8 +68,7 @@ void forwarding_expect(struct migration *m, struct json_object *facts)
 
     m->switchover_mode = SWITCHOVER_MODE_ANNOUNCE;
     /* a source that says nothing of itself cannot open a stream */
-    if (mode < SWITCHOVER_MODE_FORWARD || !m->agent->streams ||
-        !migrate_data_computed_source_uri(m->data))
+    if (mode < SWITCHOVER_MODE_FORWARD || !m->agent->streams || !destination_peer_is_ours(m))
         return;
     expect(m, mode);
     json_add_string(facts, "mode", switchover_mode_name(m->switchover_mode));
