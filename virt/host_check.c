@@ -271,38 +271,201 @@ static int rule_memory(const struct check *check, struct err *e)
                    check->guest->uuid, need_text, check->host, available, reserved);
 }
 
-static const rule_fn rules[] = {
-    rule_devices, rule_duplicates, rule_version,
-    rule_arch,    rule_machine,    rule_domain_capabilities,
-    rule_vcpus,   rule_firmware,   rule_cpu,
-    rule_memory,
+/* ---- what was compared, for people ---- */
+
+static char *found_devices(const struct check *check _unused_)
+{
+    return text_dup("none is bound to its host");
+}
+
+static char *found_duplicates(const struct check *check)
+{
+    return text_format("none of uuid %s or named \"%s\" is here", check->guest->uuid,
+                       name_or(check->guest->name, ""));
+}
+
+static char *found_version(const struct check *check)
+{
+    int64_t source = check->guest->hypervisor_version, here = check->facts->hypervisor_version;
+    char source_text[32] = "unknown", here_text[32] = "unknown";
+
+    if (source)
+        version_text(source, source_text);
+    if (here)
+        version_text(here, here_text);
+    return text_format("%s at the source, %s here%s", source_text, here_text,
+                       check->facts->skip_version ? "; not compared, by configuration" : "");
+}
+
+static char *found_arch(const struct check *check)
+{
+    return text_format("%s, type %s", name_or(check->guest->arch, "not told"),
+                       name_or(check->guest->domain_type, "not told"));
+}
+
+static char *found_machine(const struct check *check)
+{
+    return text_format("%s is known here", name_or(check->guest->machine, "the default one"));
+}
+
+static char *found_domain_capabilities(const struct check *check)
+{
+    return text_format("%s runs such guests here",
+                       name_or(check->guest->emulator, "the default one"));
+}
+
+static char *found_vcpus(const struct check *check)
+{
+    xmlNode *root =
+        check->domain_capabilities ? xmlDocGetRootElement(check->domain_capabilities) : NULL;
+    _cleanup_(str_freep) char *most = xml_find_attr(root, "vcpu", "max");
+
+    return text_format("%d, at most %s here", check->guest->vcpus, name_or(most, "unknown"));
+}
+
+static char *found_firmware(const struct check *check)
+{
+    return text_dup(name_or(check->guest->firmware, "the machine type's own"));
+}
+
+static char *found_cpu(const struct check *check)
+{
+    _cleanup_(str_freep) char *guest_cpu = guest_cpu_name(check->guest->cpu_xml);
+    _cleanup_(str_freep) char *host_cpu = host_cpu_name(check);
+
+    if (!check->guest->cpu_xml)
+        return text_dup("the guest has the machine type's default CPU");
+    return text_format("guest %s, host %s%s", guest_cpu, host_cpu,
+                       check->facts->skip_cpu ? "; not compared, by configuration"
+                       : check->facts->cpu_match == VIRT_CPU_NOT_ASKED
+                           ? "; the hypervisor cannot compare them"
+                           : "");
+}
+
+static char *found_memory(const struct check *check)
+{
+    char need[32], available[32], reserved[32];
+
+    text_bytes((double)check->guest->memory_kib * 1024, need, sizeof(need));
+    text_bytes((double)check->facts->memory_available, available, sizeof(available));
+    text_bytes((double)check->facts->memory_reserved, reserved, sizeof(reserved));
+    return text_format("needs %s; %s are available, of which %s are reserved", need, available,
+                       reserved);
+}
+
+/* ---- all of them ---- */
+
+/* `needs`: the rule without which this one has nothing to look at; NULL. */
+static const struct {
+    rule_fn rule;
+    const char *check;
+    char *(*found)(const struct check *check);
+    rule_fn needs;
+} rules[] = {
+    {rule_devices, "devices", found_devices, NULL},
+    {rule_duplicates, "domains here", found_duplicates, NULL},
+    {rule_version, "hypervisor version", found_version, NULL},
+    {rule_arch, "architecture", found_arch, NULL},
+    {rule_machine, "machine type", found_machine, rule_arch},
+    {rule_domain_capabilities, "emulator", found_domain_capabilities, rule_machine},
+    {rule_vcpus, "virtual CPUs", found_vcpus, rule_domain_capabilities},
+    {rule_firmware, "firmware", found_firmware, rule_domain_capabilities},
+    {rule_cpu, "CPU", found_cpu, rule_domain_capabilities},
+    {rule_memory, "memory", found_memory, NULL},
 };
 
 static int run_rules(const struct check *check, struct err *e)
 {
     for (size_t i = 0; i < ARRAY_LEN(rules); i++)
-        if (rules[i](check, e) < 0)
+        if (rules[i].rule(check, e) < 0)
             return -1;
     return 0;
+}
+
+/* `met`: of each rule, whether the guest passed it. */
+static bool has_met(const bool *met, rule_fn rule)
+{
+    for (size_t i = 0; i < ARRAY_LEN(rules); i++)
+        if (rules[i].rule == rule)
+            return met[i];
+    return true;
+}
+
+static bool tell_rule(const struct check *check, size_t i, virt_tell_fn tell, void *aux)
+{
+    struct err failure = ERR_INIT;
+
+    if (rules[i].rule(check, &failure) < 0) {
+        tell(aux, rules[i].check, VIRT_FINDING_REFUSES, failure.text);
+        return false;
+    }
+    if (*check->warning) {
+        _cleanup_(str_freep) char *warning = STEAL(*check->warning);
+        tell(aux, rules[i].check, VIRT_FINDING_WARNS, warning);
+        return true;
+    }
+    _cleanup_(str_freep) char *found = rules[i].found(check);
+    tell(aux, rules[i].check, VIRT_FINDING_FITS, found);
+    return true;
+}
+
+static void tell_rules(const struct check *check, virt_tell_fn tell, void *aux)
+{
+    bool met[ARRAY_LEN(rules)] = {false};
+
+    for (size_t i = 0; i < ARRAY_LEN(rules); i++) {
+        if (has_met(met, rules[i].needs))
+            met[i] = tell_rule(check, i, tell, aux);
+        else
+            tell(aux, rules[i].check, VIRT_FINDING_UNKNOWN,
+                 "cannot be looked at without what was refused before");
+    }
+}
+
+static int open_facts(const struct virt_host_facts *facts, struct check *check, struct err *e)
+{
+    if (xml_parse(facts->capabilities_xml, "capabilities of the host", "capabilities",
+                  &check->capabilities, e) < 0)
+        return -1;
+    if (facts->domain_capabilities_xml &&
+        xml_parse(facts->domain_capabilities_xml, "domain capabilities of the host",
+                  "domainCapabilities", &check->domain_capabilities, e) < 0)
+        return -1;
+    return 0;
+}
+
+static void check_clear(struct check *check)
+{
+    xml_doc_freep(&check->capabilities);
+    xml_doc_freep(&check->domain_capabilities);
 }
 
 int virt_host_check(const struct virt_guest *guest, const struct virt_host_facts *facts,
                     char **warning, struct err *e)
 {
-    _cleanup_(xml_doc_freep) xmlDoc *capabilities = NULL;
-    _cleanup_(xml_doc_freep) xmlDoc *domain_capabilities = NULL;
     _cleanup_(str_freep) char *found = NULL;
-    if (xml_parse(facts->capabilities_xml, "capabilities of the host", "capabilities",
-                  &capabilities, e) < 0)
-        return -1;
-    if (facts->domain_capabilities_xml &&
-        xml_parse(facts->domain_capabilities_xml, "domain capabilities of the host",
-                  "domainCapabilities", &domain_capabilities, e) < 0)
-        return -1;
-    struct check check = {
-        guest, facts, name_or(facts->hostname, "here"), capabilities, domain_capabilities, &found};
-    if (run_rules(&check, e) < 0)
+    _cleanup_(check_clear) struct check check = {.guest = guest,
+                                                 .facts = facts,
+                                                 .host = name_or(facts->hostname, "here"),
+                                                 .warning = &found};
+
+    if (open_facts(facts, &check, e) < 0 || run_rules(&check, e) < 0)
         return -1;
     *warning = STEAL(found);
+    return 0;
+}
+
+int virt_host_check_each(const struct virt_guest *guest, const struct virt_host_facts *facts,
+                         virt_tell_fn tell, void *aux, struct err *e)
+{
+    _cleanup_(str_freep) char *found = NULL;
+    _cleanup_(check_clear) struct check check = {.guest = guest,
+                                                 .facts = facts,
+                                                 .host = name_or(facts->hostname, "here"),
+                                                 .warning = &found};
+
+    if (open_facts(facts, &check, e) < 0)
+        return -1;
+    tell_rules(&check, tell, aux);
     return 0;
 }

@@ -13,3 +13,9 @@
  */
 int virt_host_check(const struct virt_guest *guest, const struct virt_host_facts *facts,
                     char **warning, struct err *e);
+/*
+ * The same rules, none left out: each is told once, in the same order, with both values or with the sentence that
+ * refuses. -1 only when the facts themselves cannot be read.
+ */
+int virt_host_check_each(const struct virt_guest *guest, const struct virt_host_facts *facts,
+                         virt_tell_fn tell, void *aux, struct err *e);

@@ -58,6 +58,15 @@ static int look_at(const struct conf *conf, const char *uuid, enum directory_kin
     return 0;
 }
 
+static int foreign_directory(const struct conf *conf, const char *uuid, bool foreign, struct err *e)
+{
+    _cleanup_(str_freep) char *path = paths_text(conf, uuid, NULL);
+
+    return err_set(e, ERR_DISK_EXISTS, "%s exists here and %s", path,
+                   foreign ? "is not a leftover of a migration"
+                           : "a domain of that instance is here");
+}
+
 int virt_storage_check_directory(const struct conf *conf, const char *instance_uuid,
                                  bool domain_exists_here, struct err *e)
 {
@@ -68,14 +77,55 @@ int virt_storage_check_directory(const struct conf *conf, const char *instance_u
         return -1;
     if (kind == ABSENT || kind == EMPTY)
         return 0;
-    if (kind == FOREIGN || domain_exists_here) {
-        _cleanup_(str_freep) char *path = paths_text(conf, instance_uuid, NULL);
-
-        return err_set(e, ERR_DISK_EXISTS, "%s exists here and %s", path,
-                       kind == FOREIGN ? "is not a leftover of a migration"
-                                       : "a domain of that instance is here");
-    }
+    if (kind == FOREIGN || domain_exists_here)
+        return foreign_directory(conf, instance_uuid, kind == FOREIGN, e);
     return paths_remove_tree(conf, instance_uuid, e);
+}
+
+int virt_storage_look_directory(const struct conf *conf, const char *instance_uuid,
+                                const char **found, struct err *e)
+{
+    enum directory_kind kind = ABSENT;
+    char migration[MARKER_UUID_SIZE];
+
+    if (look_at(conf, instance_uuid, &kind, migration, e) < 0)
+        return -1;
+    if (kind == FOREIGN)
+        return foreign_directory(conf, instance_uuid, true, e);
+    *found = kind == ABSENT  ? "there is none of the instance"
+             : kind == EMPTY ? "it is there and empty"
+                             : "a leftover of an earlier migration is there and would be removed";
+    return 0;
+}
+
+int virt_storage_identity(const struct conf *conf, const char *instance_uuid,
+                          struct virt_storage_identity *out, struct err *e)
+{
+    _cleanup_(fd_closep) int fd = -1;
+    struct err reason = ERR_INIT;
+    struct stat st;
+
+    if (text_check_uuid(instance_uuid, "instance", e) < 0)
+        return -1;
+    if (paths_open_directory(conf, instance_uuid, false, &fd, &reason) < 0) {
+        if (reason.sys == ENOENT) {
+            *out = (struct virt_storage_identity){0};
+            return 0;
+        }
+        if (e)
+            *e = reason;
+        return -1;
+    }
+    if (fstat(fd, &st) < 0)
+        return err_set_errno(e, ERR_SYSTEM, errno, "the directory of instance %s cannot be read",
+                             instance_uuid);
+    *out = (struct virt_storage_identity){
+        .present = true,
+        .inode = (int64_t)st.st_ino,
+        .changed_s = (int64_t)st.st_mtim.tv_sec,
+        .changed_ns = (int64_t)st.st_mtim.tv_nsec,
+    };
+    return 0;
 }
 
 int virt_storage_settle(const struct conf *conf, const char *instance_uuid, struct err *e)

@@ -49,6 +49,20 @@ int virt_storage_growth(const struct conf *conf, int64_t *out, struct err *e);
 int virt_storage_check_directory(const struct conf *conf, const char *instance_uuid,
                                  bool domain_exists_here, struct err *e);
 
+/* The same look, which removes nothing: *found says in words what is there (static text). */
+int virt_storage_look_directory(const struct conf *conf, const char *instance_uuid,
+                                const char **found, struct err *e);
+/*
+ * How the instance's directory is told from another one of that name: the same on both hosts means one file
+ * system, without a probe file. On a network file system it may lag by what its clients cache.
+ */
+struct virt_storage_identity {
+    bool present;
+    int64_t inode, changed_s, changed_ns;
+};
+int virt_storage_identity(const struct conf *conf, const char *instance_uuid,
+                          struct virt_storage_identity *out, struct err *e);
+
 /* Shared storage by file: the destination makes a probe file, the source looks for its name. Nova's evacuation
  * gives a path instead, "<instances_path>/<uuid>/<probe>". */
 int virt_storage_probe_create(const struct conf *conf, char **name, struct err *e);
@@ -92,6 +106,15 @@ struct virt_storage_plan {
  */
 int virt_storage_prepare(struct virt *virt, const struct conf *conf,
                          const struct virt_storage_plan *plan, struct undo *undo, struct err *e);
+
+/*
+ * What virt_storage_prepare() would find, changing nothing: its refusals that are known beforehand (the list
+ * itself, the room), *needed bytes, and for each image base {path on the source: {"name", "here", "bytes"}}, in
+ * which bytes are those that would be copied. A base that each host makes for itself may turn out to differ.
+ */
+int virt_storage_foresee(const struct conf *conf, const char *instance_uuid,
+                         struct json_object *disk_info, int64_t *needed, struct json_object **bases,
+                         struct err *e);
 
 /* The migration has ended here: the marker goes, the directory is the guest's. Idempotent. */
 int virt_storage_settle(const struct conf *conf, const char *instance_uuid, struct err *e);

@@ -253,3 +253,44 @@ int virt_storage_prepare(struct virt *virt, const struct conf *conf,
         *plan->paths = STEAL(p.paths);
     return 0;
 }
+
+/* --- beforehand ------------------------------------------------------------------------------- */
+
+static struct json_object *foresee_bases(const struct storage_disks *disks, int base_fd)
+{
+    struct json_object *bases = json_object_new_object();
+
+    for (size_t i = 0; i < disks->count; i++) {
+        const struct storage_disk *d = &disks->items[i];
+        bool here = d->base && base_fd >= 0 && paths_exists(base_fd, d->base);
+        if (!d->base)
+            continue;
+        struct json_object *o = json_object_new_object();
+        json_add_string(o, "name", d->base);
+        json_add_bool(o, "here", here);
+        json_add_bool(o, "local", storage_base_is_local(d->base));
+        json_add_int(o, "bytes", here || d->base_size < 0 ? 0 : d->base_size);
+        json_add(bases, d->source_path, o);
+    }
+    return bases;
+}
+
+int virt_storage_foresee(const struct conf *conf, const char *instance_uuid,
+                         struct json_object *disk_info, int64_t *needed, struct json_object **bases,
+                         struct err *e)
+{
+    const struct virt_storage_plan plan = {.instance_uuid = instance_uuid, .disk_info = disk_info};
+    _cleanup_(prepare_clear) struct prepare p = {.conf = conf, .plan = &plan, .directory_fd = -1};
+    _cleanup_(fd_closep) int base_fd = -1;
+
+    if (text_check_uuid(instance_uuid, "instance", e) < 0 ||
+        storage_disks_parse(disk_info, instance_uuid, &p.disks, e) < 0)
+        return -1;
+    (void)paths_open_directory(conf, PATHS_BASE, false, &base_fd, NULL);
+    int64_t bytes = bytes_needed(&p, base_fd);
+    if (instance_directory_check_space(conf, instance_uuid, bytes, e) < 0)
+        return -1;
+    *needed = bytes;
+    *bases = foresee_bases(p.disks, base_fd);
+    return 0;
+}

@@ -211,6 +211,18 @@ int virt_check_destination(struct virt *virt, const struct virt_guest *guest, ch
     return virt_host_check(guest, &facts, warning, e);
 }
 
+int virt_check_destination_each(struct virt *virt, const struct virt_guest *guest,
+                                virt_tell_fn tell, void *aux, struct err *e)
+{
+    assert(virt && guest && guest->uuid && tell);
+    _cleanup_(virt_unrefp) struct virt *held = virt_ref(virt);
+    _cleanup_(virt_host_facts_clear) struct virt_host_facts facts = {0};
+    if (fault_point("virt.check_destination", e) < 0 ||
+        virt_counted(virt->provider->host_facts(held, guest, &facts, e)) < 0)
+        return -1;
+    return virt_host_check_each(guest, &facts, tell, aux, e);
+}
+
 int virt_migrate(struct virt *virt, const struct virt_migration *migration,
                  enum virt_outcome *outcome, struct err *e)
 {

@@ -106,6 +106,19 @@ int virt_guest_metadata(struct virt *virt, const char *uuid, char **out, struct 
 int virt_check_destination(struct virt *virt, const struct virt_guest *guest, char **warning,
                            struct err *e);
 
+/* What came of one check, for people: the values that were compared, or why the guest may not come. */
+enum virt_finding {
+    VIRT_FINDING_FITS,
+    VIRT_FINDING_WARNS,
+    VIRT_FINDING_REFUSES,
+    VIRT_FINDING_UNKNOWN, /* another one refused, without which this cannot be looked at */
+};
+typedef void (*virt_tell_fn)(void *aux, const char *check, enum virt_finding finding,
+                             const char *text);
+/* BLOCKS. The same checks, each of them told, also after one that refuses. -1 when the host cannot be asked. */
+int virt_check_destination_each(struct virt *virt, const struct virt_guest *guest,
+                                virt_tell_fn tell, void *aux, struct err *e);
+
 struct virt_migration {
     const char *uuid;
     const char *destination_uri; /* "qemu+tcp://198.51.100.12/system" */
