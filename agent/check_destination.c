@@ -6,6 +6,7 @@
 #include "agent/check.h"
 
 #include "agent/check_answer.h"
+#include "agent/checks.h"
 #include "agent/migration.h"
 #include "cloud/instances.h"
 #include "lib/clock.h"
@@ -85,36 +86,25 @@ static void answer(struct check *check, const struct err *failure)
 
 /* ---- with what the source said ---- */
 
-static int need_room(const struct check *check, struct err *e)
-{
-    bool over_commit = check->disk_over_commit == 1;
-    int64_t need = virt_storage_need(check->guest, over_commit);
-    char need_text[32], free_text[32];
-
-    if (!migrate_data_block_migration(check->data) || need <= check->disk_free)
-        return 0;
-    text_bytes((double)need, need_text, sizeof(need_text));
-    text_bytes((double)check->disk_free, free_text, sizeof(free_text));
-    return err_set(e, ERR_NO_SPACE, "instance %s needs %s of disk on %s, %s are free",
-                   instance_uuid(check->instance), need_text, check->agent->host, free_text);
-}
-
 static void second_run(void *aux)
 {
     struct check *check = aux;
-    struct err *e = &check->e;
+    const struct check_subject subject = {
+        .host = check->agent->host,
+        .instance = check->instance,
+        .guest = check->guest,
+        .virt = check->agent->virt,
+        .net = check->agent->net,
+        .conf = check->conf,
+        .ports = &check->ports,
+        .block_migration = migrate_data_block_migration(check->data),
+        .over_commit = check->disk_over_commit == 1,
+        .own_directory = !migrate_data_is_shared_instance_path(check->data),
+        .disk_free = check->disk_free,
+        .warning = &check->warning,
+    };
 
-    check->result = -1;
-    if (virt_check_destination(check->agent->virt, check->guest, &check->warning, e) < 0 ||
-        need_room(check, e) < 0)
-        return;
-    if (!migrate_data_is_shared_instance_path(check->data) &&
-        virt_storage_check_directory(check->conf, instance_uuid(check->instance), false, e) < 0)
-        return;
-    for (size_t i = 0; i < check->ports.count; i++)
-        if (net_check(check->agent->net, check->ports.items[i], e) < 0)
-            return;
-    check->result = 0;
+    check->result = checks_run(CHECK_DESTINATION_FITS, &subject, &check->e);
 }
 
 /* The agent stops: true if the check goes no further. What a thread still uses is left to it. */
@@ -266,26 +256,10 @@ static void first_done(void *aux, enum work_end end)
 
 static int check_instance(const struct check *check, struct err *e)
 {
-    const struct instance *instance = check->instance;
+    const struct check_subject subject = {
+        .agent = check->agent, .host = check->agent->host, .instance = check->instance};
 
-    if (text_check_uuid(instance_uuid(instance), "instance uuid", e) < 0 ||
-        text_check_hostname(instance_host(instance), "host of the instance", e) < 0)
-        return -1;
-    if (check->agent->draining)
-        return err_set(e, ERR_PRECHECK, "%s is stopping and takes no guests", check->agent->host);
-    if (text_equal(instance_host(instance), check->agent->host))
-        return err_set(e, ERR_PRECHECK,
-                       "instance %s is on %s already: destination and source are the same",
-                       instance_uuid(instance), check->agent->host);
-    if (instance_has_pci_requests(instance))
-        return err_set(e, ERR_PRECHECK,
-                       "instance %s has PCI devices of its flavor; this agent does not move them",
-                       instance_uuid(instance));
-    if (instance_numa_topology(instance))
-        return err_set(e, ERR_PRECHECK,
-                       "instance %s has a NUMA topology; this agent does not move such guests yet",
-                       instance_uuid(instance));
-    return 0;
+    return checks_run(CHECK_DESTINATION_ASKED, &subject, e);
 }
 
 /* Not the last word: the migration is not seen to come here yet (agent/destination.c asks again). */

@@ -3,6 +3,7 @@
 #include "agent/check.h"
 
 #include "agent/check_answer.h"
+#include "agent/checks.h"
 #include "agent/migration.h"
 #include "lib/json.h"
 #include "lib/log.h"
@@ -33,21 +34,6 @@ static void check_release(void *aux)
     free(check);
 }
 
-/* Nobody would connect the volume on the destination: that is the Nova control plane's work. A network
- * disk without a volume's serial is an image that every host reaches by itself. */
-static int refuse_volumes(const struct virt_guest *guest, struct err *e)
-{
-    for (size_t i = 0; i < guest->disk_count; i++)
-        if (guest->disks[i].is_volume &&
-            (guest->disks[i].serial || !text_equal(guest->disks[i].kind, "network")))
-            return err_set(e, ERR_PRECHECK,
-                           "instance %s has volume %s attached as %s; this agent moves guests "
-                           "with local disks",
-                           guest->uuid, guest->disks[i].serial ? guest->disks[i].serial : "?",
-                           guest->disks[i].target);
-    return 0;
-}
-
 static void look_run(void *aux)
 {
     struct check *check = aux;
@@ -57,13 +43,8 @@ static void look_run(void *aux)
     if (virt_guest_read(check->agent->virt, instance_uuid(check->instance), &check->guest,
                         &check->e) < 0)
         return;
-    if (check->guest->state != VIRT_STATE_RUNNING && check->guest->state != VIRT_STATE_PAUSED) {
-        err_set(&check->e, ERR_INSTANCE_STATE,
-                "instance %s is %s on %s; only a running or paused guest can be moved live",
-                check->guest->uuid, virt_state_name(check->guest->state), check->agent->host);
-        return;
-    }
-    if (refuse_volumes(check->guest, &check->e) < 0 ||
+    const struct check_subject subject = {.host = check->agent->host, .guest = check->guest};
+    if (checks_run(CHECK_SOURCE_GUEST, &subject, &check->e) < 0 ||
         virt_storage_probe_seen(check->conf, probe, &check->seen, &check->e) < 0)
         return;
     /* what is not copied need not be of a kind that can be copied */

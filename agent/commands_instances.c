@@ -3,6 +3,7 @@
  * The commands that look at guests, and `migrate`. What asks libvirt is a job on a worker with a deadline:
  * when libvirtd hangs the asker is told so, and all other commands go on.
  */
+#include "agent/checks.h"
 #include "agent/commands_internal.h"
 #include "agent/operation.h"
 
@@ -289,13 +290,8 @@ static int check_guest(const struct agent *agent, const struct virt_guest *guest
         return err_set(e, ERR_INSTANCE_STATE,
                        "instance %s is %s; only a running or paused one can be moved live",
                        guest->name, virt_state_name(guest->state));
-    for (size_t i = 0; i < guest->interface_count; i++)
-        if (!guest->interfaces[i].bridge)
-            return err_set(e, ERR_PRECHECK,
-                           "interface %s of instance %s is of type %s and on no bridge, so that no "
-                           "other host could have it",
-                           guest->interfaces[i].mac, guest->name, guest->interfaces[i].type);
-    return 0;
+    const struct check_subject subject = {.host = agent->host, .guest = guest};
+    return checks_run(CHECK_SOURCE_COMMAND, &subject, e);
 }
 
 static struct cloud_interface_facts *interface_facts(const struct virt_guest *guest)

@@ -5,6 +5,7 @@
  */
 #include "agent/destination.h"
 
+#include "agent/checks.h"
 #include "agent/forwarding.h"
 #include "agent/source.h"
 #include <string.h>
@@ -96,17 +97,10 @@ static int read_disk_argument(struct rpc_request *request, struct json_object **
 
 static int check_request(struct agent *agent, const struct instance *instance, struct err *e)
 {
-    if (text_check_uuid(instance_uuid(instance), "instance uuid", e) < 0)
-        return -1;
-    if (agent->draining)
-        return err_set(e, ERR_PRECHECK, "%s is stopping and takes no guests", agent->host);
-    const struct migration *other =
-        migration_find_instance(agent, MIGRATION_DESTINATION, instance_uuid(instance));
-    if (other)
-        return err_set(e, ERR_INSTANCE_STATE, "instance %s: migration %s is %s on %s already",
-                       instance_uuid(instance), other->uuid, machine_state_text(other->state),
-                       agent->host);
-    return 0;
+    const struct check_subject subject = {
+        .agent = agent, .host = agent->host, .instance = instance};
+
+    return checks_run(CHECK_DESTINATION_TAKES, &subject, e);
 }
 
 static struct migration *make_migration(struct agent *agent, struct rpc_request *request,

@@ -6,6 +6,7 @@
  */
 #include "agent/source.h"
 
+#include "agent/checks.h"
 #include "agent/forwarding.h"
 #include "agent/migration.h"
 
@@ -25,21 +26,10 @@ LOG_MODULE(source);
 static int check_request(struct agent *agent, const struct instance *instance, const char *dest,
                          struct err *e)
 {
-    if (agent->draining)
-        return err_set(e, ERR_MIGRATION, "%s is stopping and takes no new migration", agent->host);
-    if (text_check_hostname(dest, "destination", e) < 0)
-        return -1;
-    if (text_equal(dest, agent->host))
-        return err_set(e, ERR_PRECHECK,
-                       "instance %s is on %s already: destination and source are the same",
-                       instance_uuid(instance), dest);
-    const struct migration *other =
-        migration_find_instance(agent, MIGRATION_SOURCE, instance_uuid(instance));
-    if (other)
-        return err_set(e, ERR_INSTANCE_STATE, "instance %s: migration %s is %s on %s already",
-                       instance_uuid(instance), other->uuid, machine_state_text(other->state),
-                       agent->host);
-    return 0;
+    const struct check_subject subject = {
+        .agent = agent, .host = agent->host, .destination = dest, .instance = instance};
+
+    return checks_run(CHECK_SOURCE_TAKES, &subject, e);
 }
 
 static void accepted(struct migration_job *job)
