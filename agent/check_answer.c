@@ -28,6 +28,28 @@ void check_answer_error(struct err *e)
     (void)err_set_class(e, "MigrationPreCheckError", ERR_MODULE_NOVA);
 }
 
+bool check_answer_is_volume_backed(const struct virt_guest *guest)
+{
+    return guest->disk_count > 0 && guest->disks[0].is_volume;
+}
+
+static bool has_local_disk(const struct virt_guest *guest)
+{
+    for (size_t i = 0; i < guest->disk_count; i++)
+        if (!guest->disks[i].is_volume && !guest->disks[i].read_only && guest->disks[i].path)
+            return true;
+    return false;
+}
+
+/* rbd images are on storage that every host of the same images_type reaches. */
+bool check_answer_shares_block(const struct virt_guest *guest, const char *images_type_here,
+                               const char *images_type_there, bool shared_path)
+{
+    bool same = text_equal(images_type_here, "rbd") && text_equal(images_type_there, "rbd");
+
+    return same || shared_path || (check_answer_is_volume_backed(guest) && !has_local_disk(guest));
+}
+
 static int check_room(const struct check_storage *s, struct err *e)
 {
     int64_t available = s->available_mb * 1024 * 1024;

@@ -5,6 +5,7 @@
 #include <json-c/json_object.h>
 
 #include "lib/err.h"
+#include "virt/guest.h"
 
 /* 1, 0, or -1 for null and absent. */
 int check_answer_tristate(struct json_object *value);
@@ -24,5 +25,9 @@ struct check_storage {
     int64_t available_mb; /* destination's; -1 = not said */
     const char *instance_uuid, *host;
 };
+/* What follows from the guest and what both hosts have configured as images_type. */
+bool check_answer_is_volume_backed(const struct virt_guest *guest);
+bool check_answer_shares_block(const struct virt_guest *guest, const char *images_type_here,
+                               const char *images_type_there, bool shared_path);
 /* Nova's rules of 4.4; on success *block_migration says whether disks are copied. */
 int check_answer_storage(const struct check_storage *storage, bool *block_migration, struct err *e);

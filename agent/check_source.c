@@ -53,22 +53,6 @@ static void look_run(void *aux)
     check->result = 0;
 }
 
-static bool has_local_disk(const struct virt_guest *guest)
-{
-    for (size_t i = 0; i < guest->disk_count; i++)
-        if (!guest->disks[i].is_volume && !guest->disks[i].read_only && guest->disks[i].path)
-            return true;
-    return false;
-}
-
-/* rbd images are on storage that every host of the same images_type reaches. */
-static bool same_shared_backend(const struct check *check)
-{
-    const char *here = conf_string(check->conf, CONF_libvirt_images_type);
-
-    return text_equal(here, "rbd") && text_equal(here, migrate_data_image_type(check->data));
-}
-
 static int fill_answer(struct check *check, struct err *e)
 {
     struct migrate_data *d = check->data;
@@ -76,7 +60,7 @@ static int fill_answer(struct check *check, struct err *e)
     bool over_commit = migrate_data_disk_over_commit(d);
     bool block = false;
     struct check_storage storage = {
-        .volume_backed = guest->disk_count > 0 && guest->disks[0].is_volume,
+        .volume_backed = check_answer_is_volume_backed(guest),
         .shared_path = check->seen,
         .block_migration = check_answer_tristate(object_json(d->object, "block_migration")),
         .disk_over_commit = check_answer_tristate(object_json(d->object, "disk_over_commit")),
@@ -86,8 +70,9 @@ static int fill_answer(struct check *check, struct err *e)
         .host = check->agent->host,
     };
 
-    storage.shared_block = same_shared_backend(check) || storage.shared_path ||
-                           (storage.volume_backed && !has_local_disk(guest));
+    storage.shared_block =
+        check_answer_shares_block(guest, conf_string(check->conf, CONF_libvirt_images_type),
+                                  migrate_data_image_type(d), storage.shared_path);
     if (check_answer_storage(&storage, &block, e) < 0)
         return -1;
     migrate_data_set_is_volume_backed(d, storage.volume_backed);

@@ -314,8 +314,8 @@ static struct cloud_interface_facts *interface_facts(const struct virt_guest *gu
     return facts;
 }
 
-static struct instance *instance_of(const struct agent *agent, const struct virt_guest *guest,
-                                    struct json_object *settings)
+struct instance *command_instance_of(const struct agent *agent, const struct virt_guest *guest,
+                                     struct json_object *settings)
 {
     _cleanup_(mem_freep) struct cloud_interface_facts *interfaces = interface_facts(guest);
     struct cloud_instance_facts facts = {
@@ -334,20 +334,16 @@ static struct instance *instance_of(const struct agent *agent, const struct virt
     return cloud_instance_from_facts(&facts);
 }
 
-/*
- * What this migration may do beside the configuration: the domain's own settings (its metadata, a JSON
- * object), overridden by those of the command. Both are an operator's.
- */
-static int join_settings(const struct agent *agent, const struct look *look,
-                         struct json_object *given, struct json_object **out, struct err *e)
+int command_join_settings(const struct agent *agent, const char *name, const char *metadata,
+                          struct json_object *given, struct json_object **out, struct err *e)
 {
     _cleanup_(json_putp) struct json_object *own = NULL;
     struct settings unused = {0};
 
-    if (look->metadata && json_parse(look->metadata, strlen(look->metadata), &own, e) < 0)
-        return err_prefix(e, "settings in the metadata of %s: ", look->guest->name);
+    if (metadata && json_parse(metadata, strlen(metadata), &own, e) < 0)
+        return err_prefix(e, "settings in the metadata of %s: ", name);
     if (own && settings_change(agent->conf, &unused, own, e) < 0)
-        return err_prefix(e, "settings in the metadata of %s: ", look->guest->name);
+        return err_prefix(e, "settings in the metadata of %s: ", name);
     if (!own)
         own = json_object_new_object();
     if (given) {
@@ -370,14 +366,16 @@ static void migrate_found(struct command *command, struct look *look)
     _cleanup_(json_putp) struct json_object *settings = NULL;
 
     if (check_guest(agent, guest, &e) < 0 ||
-        join_settings(agent, look, json_get(command->args, "settings"), &settings, &e) < 0 ||
+        command_join_settings(agent, guest->name, look->metadata,
+                              json_get(command->args, "settings"), &settings, &e) < 0 ||
         command_opt_choice(command, "block_migration", &request.block_migration, &e) < 0 ||
         command_opt_choice(command, "disk_over_commit", &request.disk_over_commit, &e) < 0) {
         command_fail(command, &e);
         return;
     }
     struct migrate *migrate = NEW(struct migrate);
-    _cleanup_(instance_freep) struct instance *instance = instance_of(agent, guest, settings);
+    _cleanup_(instance_freep) struct instance *instance =
+        command_instance_of(agent, guest, settings);
     migrate->command = command;
     migrate->instance_uuid = text_dup(guest->uuid);
     migrate->instance_name = text_dup(guest->name);
@@ -400,20 +398,20 @@ static int check_destination_host(const struct agent *agent, const char *dest, s
 }
 
 /* Judged here, where the operator sees the answer; on the way they are the flavor's extra specs. */
-static int check_settings(const struct agent *agent, struct json_object *changes, struct err *e)
+static int check_settings(const struct command *command, struct json_object *changes, struct err *e)
 {
     struct settings settings = {0};
 
     if (!changes)
         return 0;
     if (!json_object_is_type(changes, json_type_object))
-        return err_set(e, ERR_USAGE, "command migrate: settings must be an object");
+        return err_set(e, ERR_USAGE, "command %s: settings must be an object", command->name);
     if (json_object_object_length(changes) == 0)
         return 0;
-    return settings_change(agent->conf, &settings, changes, e);
+    return settings_change(command->agent->conf, &settings, changes, e);
 }
 
-static int check_migrate(const struct command *command, const char **instance, struct err *e)
+int command_check_move(const struct command *command, const char **instance, struct err *e)
 {
     const struct agent *agent = command->agent;
     const char *dest;
@@ -423,11 +421,18 @@ static int check_migrate(const struct command *command, const char **instance, s
         command_opt_string(command, "dest", &dest, e) < 0 ||
         check_destination_host(agent, dest, e) < 0 ||
         command_opt_choice(command, "block_migration", &unused, e) < 0 ||
-        command_opt_choice(command, "disk_over_commit", &unused, e) < 0 ||
-        check_settings(agent, json_get(command->args, "settings"), e) < 0)
+        command_opt_choice(command, "disk_over_commit", &unused, e) < 0)
         return -1;
-    if (agent->draining)
-        return err_set(e, ERR_MIGRATION, "%s is stopping and takes no new migration", agent->host);
+    return check_settings(command, json_get(command->args, "settings"), e);
+}
+
+static int check_migrate(const struct command *command, const char **instance, struct err *e)
+{
+    if (command_check_move(command, instance, e) < 0)
+        return -1;
+    if (command->agent->draining)
+        return err_set(e, ERR_MIGRATION, "%s is stopping and takes no new migration",
+                       command->agent->host);
     return 0;
 }
 

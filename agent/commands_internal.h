@@ -26,6 +26,9 @@ struct command {
     X("migrations", false, command_migrations, "instance status limit")                            \
     X("migration", false, command_migration, "migration instance story")                           \
     X("migrate", true, command_migrate, "instance dest block_migration disk_over_commit settings") \
+    X("plan", false, command_plan, "instance dest block_migration disk_over_commit settings")      \
+    X("plan-destination", false, command_plan_destination,                                         \
+      "instance guest disks identity images_type block_migration disk_over_commit")                \
     X("abort", true, command_abort, "migration instance")                                          \
     X("force-complete", true, command_force_complete, "migration instance")                        \
     X("set", true, command_set, "migration instance settings")                                     \
@@ -64,3 +67,17 @@ struct migration *command_newest(const struct agent *agent, const char *instance
  * `account`, which is the answer or lies within it. */
 void command_reply_story(struct command *command, struct json_object *answer,
                          struct json_object *account, bool with_samples);
+
+/* ---- moving (agent/commands_instances.c) ---- */
+
+/* The arguments of `migrate` and `plan`: instance, dest, how disks go, settings. */
+int command_check_move(const struct command *command, const char **instance, struct err *e);
+/*
+ * What this migration may do beside the configuration: the domain's own settings (its metadata, a JSON object),
+ * overridden by those of the command (`given`). Both are an operator's. `name` is the guest's.
+ */
+int command_join_settings(const struct agent *agent, const char *name, const char *metadata,
+                          struct json_object *given, struct json_object **out, struct err *e);
+/* Standalone: the Instance that a guest's facts make. */
+struct instance *command_instance_of(const struct agent *agent, const struct virt_guest *guest,
+                                     struct json_object *settings);

@@ -29,6 +29,20 @@ const char *switchover_mode_name(enum switchover_mode mode)
     return mode_names[mode];
 }
 
+enum switchover_mode switchover_mode_here(const struct agent *agent)
+{
+    enum switchover_mode wanted = switchover_mode_wanted(agent->conf);
+
+    if (!agent_switchover_is_on(agent))
+        return SWITCHOVER_MODE_OFF;
+    return wanted >= SWITCHOVER_MODE_FORWARD && !agent->streams ? SWITCHOVER_MODE_ANNOUNCE : wanted;
+}
+
+enum switchover_mode switchover_mode_named(const char *word)
+{
+    return mode_of(word);
+}
+
 int forwarding_open(struct agent *agent, struct err *e)
 {
     const struct conf *conf = agent->conf;

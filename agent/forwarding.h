@@ -13,6 +13,10 @@
 
 enum switchover_mode switchover_mode_wanted(const struct conf *conf);
 const char *switchover_mode_name(enum switchover_mode mode);
+/* The mode of that name; a word that is not known: announce, which all can do. */
+enum switchover_mode switchover_mode_named(const char *word);
+/* What this host does as a destination now: what is wanted, as far as its line and its listener are open. */
+enum switchover_mode switchover_mode_here(const struct agent *agent);
 
 /* Listens for streams if [net] switchover wants it and nobody listens yet; again after each reload. */
 int forwarding_open(struct agent *agent, struct err *e);

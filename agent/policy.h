@@ -60,6 +60,8 @@ struct policy_start {
     bool
         hopeless; /* nothing that is permitted can end it: dirty rate above bandwidth, what is dirtied in a
                       second does not fit into the longest pause, and the timeout aborts */
+    bool
+        in_time; /* pre-copy is expected to end by itself before the timeout; false also if nothing can be told */
     int64_t time_s;   /* expected; -1 = does not converge or cannot be told */
     int64_t pause_ms; /* expected; -1 */
 };

@@ -86,6 +86,7 @@ struct policy_start policy_start(const struct policy_limits *limits,
     policy.has_sample = true;
     policy.hot_set = 0.0;
     start.time_s = policy_time_left_s(&policy, limits, &sample);
+    start.in_time = policy_forecast(&policy, limits, &sample).in_time;
     sample.iteration = 1;
     start.pause_ms = policy_expected_downtime_ms(&policy, limits, &sample);
     return start;

@@ -39,6 +39,9 @@ static struct json_object *relay_context(const struct conf *conf)
     return context;
 }
 
+/* A plan's asker waits no longer, and says then that the host is dead. */
+#define PLAN_TIMEOUT_US (20 * USEC_PER_SEC)
+
 /* `migrate` lasts as long as the destination's check; the other side tells meanwhile that it is at it. */
 static struct rpc_options relay_options(const struct conf *conf, const char *command)
 {
@@ -48,6 +51,8 @@ static struct rpc_options relay_options(const struct conf *conf, const char *com
         options.timeout_us = conf_int(conf, CONF_DEFAULT_long_rpc_timeout) * USEC_PER_SEC;
         options.monitor_us = conf_int(conf, CONF_DEFAULT_rpc_response_timeout) * USEC_PER_SEC;
     }
+    if (text_equal(command, "plan-destination"))
+        options.timeout_us = PLAN_TIMEOUT_US;
     return options;
 }
 

@@ -154,6 +154,25 @@ static struct migration *first_queued(struct agent *agent)
     return first;
 }
 
+/* Among equals the newest is the last. */
+struct source_queue source_queue_foreseen(struct agent *agent, int64_t memory_mb)
+{
+    struct source_queue queue = {
+        .places = conf_int(agent->conf, CONF_DEFAULT_max_concurrent_live_migrations),
+        .in_use = agent->running_out,
+    };
+    bool largest =
+        text_equal(conf_string(agent->conf, CONF_libvirt_live_migration_order), "largest");
+
+    for (const struct migration *m = agent->migrations; m; m = m->next)
+        if (m->role == MIGRATION_SOURCE &&
+            (m->state == MACHINE_SOURCE_QUEUED || m->state == MACHINE_SOURCE_ACCEPTED))
+            queue.ahead += !largest || instance_flavor_memory_mb(m->instance) >= memory_mb;
+    queue.at_once = queue.ahead == 0 && virt_is_up(agent->virt) &&
+                    (queue.places == 0 || queue.in_use < (unsigned)queue.places);
+    return queue;
+}
+
 void source_next(struct agent *agent)
 {
     int64_t places = conf_int(agent->conf, CONF_DEFAULT_max_concurrent_live_migrations);

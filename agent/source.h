@@ -16,11 +16,37 @@ void source_uris(const struct conf *conf, const char *host, const char *address,
 int64_t source_disk_bandwidth(int64_t bandwidth_mib, size_t disks);
 
 /* agent/source_measure.c */
+/* What the outlook of a migration that may begin is made of; all borrowed. */
+struct outlook_facts {
+    const struct instance *instance;
+    const struct virt_guest *guest; /* NULL = not looked at */
+    const char *destination;
+    bool block_migration;
+    int64_t bandwidth_mib; /* in force: its own limit, or its share of the host's; 0 = none */
+    int64_t dirty_rate;    /* bytes a second; -1 = not measured */
+};
+struct policy_outlook source_outlook_of(const struct agent *agent,
+                                        const struct outlook_facts *facts);
+/* Sets the refusal of what nothing that is permitted can end. Returns -1. */
+int source_hopeless(const char *instance_uuid, const char *destination, int64_t downtime_ms,
+                    const struct policy_outlook *outlook, struct err *e);
 /* Begins to measure the guest's dirty rate beside the destination's preparation, where the policy wants it. */
 void source_measure(struct migration *migration);
 /* All is ready for libvirt's call: waits for the rest of the measurement, lets the policy choose the start,
  * and goes on (STARTED, or START_FAILED where it is hopeless and to be refused). */
 void source_ready(struct migration *migration);
+
+/* agent/source_bandwidth.c: what a migration of that limit (MiB/s, 0 = none) would have in force if it had a place
+ * beside those that have one now; 0 = no limit. */
+int64_t source_bandwidth_foreseen(const struct agent *agent, int64_t limit_mib);
+
+/* agent/source.c: what a migration that came now would find. */
+struct source_queue {
+    int64_t places;         /* 0 = any number */
+    unsigned in_use, ahead; /* those queued that go before it */
+    bool at_once;
+};
+struct source_queue source_queue_foreseen(struct agent *agent, int64_t memory_mb);
 
 /* agent/source_end.c */
 /* libvirt's call came back, or observation told the end. */

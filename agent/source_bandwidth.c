@@ -68,6 +68,23 @@ static void tell_shares(const struct budget_claim *claims, size_t count, int64_t
     text_buffer_free(&b);
 }
 
+/* Where all places are taken, one of them ends before this one begins: which, nobody knows. */
+int64_t source_bandwidth_foreseen(const struct agent *agent, int64_t limit_mib)
+{
+    int64_t total_mib = conf_int(agent->conf, CONF_libvirt_live_migration_host_bandwidth);
+    int64_t places = conf_int(agent->conf, CONF_DEFAULT_max_concurrent_live_migrations);
+    size_t count = count_holders(agent);
+    _cleanup_(mem_freep) struct budget_claim *claims = make_shares(agent, 0, count);
+
+    if (total_mib <= 0)
+        return limit_mib;
+    if (places > 0 && count >= (size_t)places)
+        count = (size_t)places - 1;
+    claims[count] = (struct budget_claim){.limit_mib = limit_mib};
+    budget_share(total_mib, claims, count + 1);
+    return claims[count].share_mib;
+}
+
 void source_share_bandwidth(struct agent *agent)
 {
     int64_t total_mib = conf_int(agent->conf, CONF_libvirt_live_migration_host_bandwidth);

@@ -22,45 +22,48 @@ struct measure {
 
 /* ---- the outlook ---- */
 
-static unsigned copied_disks(const struct migration *m, int64_t *sizes, unsigned most)
+static unsigned copied_disks(const struct outlook_facts *facts, int64_t *sizes, unsigned most)
 {
+    const struct virt_guest *guest = facts->guest;
     unsigned count = 0;
-    char **copied = m->block_migration && m->guest ? virt_guest_disks_to_copy(m->guest) : NULL;
+    char **copied = facts->block_migration && guest ? virt_guest_disks_to_copy(guest) : NULL;
 
-    for (size_t i = 0; copied && i < m->guest->disk_count; i++) {
+    for (size_t i = 0; copied && i < guest->disk_count; i++) {
         for (size_t k = 0; copied[k] && count < most; k++)
-            if (text_equal(copied[k], m->guest->disks[i].target))
-                sizes[count++] = m->guest->disks[i].allocated;
+            if (text_equal(copied[k], guest->disks[i].target))
+                sizes[count++] = guest->disks[i].allocated;
     }
     text_vector_free(copied);
     return count;
 }
 
-static int64_t bandwidth_to(const struct migration *m)
+static int64_t bandwidth_to(const struct agent *agent, const struct outlook_facts *facts)
 {
-    int64_t mib = m->bandwidth_mib; /* in force: its own limit, or its share of the host's */
+    int64_t mib = facts->bandwidth_mib;
     int64_t limit = mib > INT64_MAX / MIB ? INT64_MAX : mib * MIB;
-    int64_t seen = host_pair_bandwidth(m->agent, m->destination_host);
+    int64_t seen = host_pair_bandwidth(agent, facts->destination);
 
     if (limit == 0)
         return seen;
     return seen > 0 && seen < limit ? seen : limit;
 }
 
-struct policy_outlook source_outlook(const struct migration *m)
+struct policy_outlook source_outlook_of(const struct agent *agent,
+                                        const struct outlook_facts *facts)
 {
-    const struct conf *conf = m->agent->conf;
-    int64_t sizes[64], memory_mb = instance_flavor_memory_mb(m->instance);
-    unsigned count = copied_disks(m, sizes, ARRAY_LEN(sizes));
+    const struct conf *conf = agent->conf;
+    const struct virt_guest *guest = facts->guest;
+    int64_t sizes[64], memory_mb = instance_flavor_memory_mb(facts->instance);
+    unsigned count = copied_disks(facts, sizes, ARRAY_LEN(sizes));
 
-    if (memory_mb == 0 && m->guest)
-        memory_mb = m->guest->memory_kib / 1024;
+    if (memory_mb == 0 && guest)
+        memory_mb = guest->memory_kib / 1024;
     struct policy_outlook outlook = {
         .data_gib = policy_data_gib(memory_mb, sizes, count),
-        .memory_bytes = m->guest ? m->guest->memory_kib * 1024 : memory_mb * MIB,
-        .dirty_rate = m->dirty_rate_before,
-        .bandwidth = bandwidth_to(m),
-        .overhead_ms = host_pair_overhead_ms(m->agent, m->destination_host),
+        .memory_bytes = guest ? guest->memory_kib * 1024 : memory_mb * MIB,
+        .dirty_rate = facts->dirty_rate,
+        .bandwidth = bandwidth_to(agent, facts),
+        .overhead_ms = host_pair_overhead_ms(agent, facts->destination),
         .throttle_initial = (int)conf_int(conf, CONF_libvirt_live_migration_auto_converge_initial),
         .throttle_increment =
             (int)conf_int(conf, CONF_libvirt_live_migration_auto_converge_increment),
@@ -68,6 +71,20 @@ struct policy_outlook source_outlook(const struct migration *m)
     for (unsigned i = 0; i < count; i++)
         outlook.disk_bytes += sizes[i] > 0 ? sizes[i] : 0;
     return outlook;
+}
+
+struct policy_outlook source_outlook(const struct migration *m)
+{
+    const struct outlook_facts facts = {
+        .instance = m->instance,
+        .guest = m->guest,
+        .destination = m->destination_host,
+        .block_migration = m->block_migration,
+        .bandwidth_mib = m->bandwidth_mib,
+        .dirty_rate = m->dirty_rate_before,
+    };
+
+    return source_outlook_of(m->agent, &facts);
 }
 
 /* ---- the choice ---- */
@@ -99,23 +116,30 @@ static void tell_start(struct migration *m, const struct policy_outlook *outlook
                  bandwidth, outlook->bandwidth > 0 ? "/s" : "");
 }
 
+int source_hopeless(const char *uuid, const char *destination, int64_t downtime_ms,
+                    const struct policy_outlook *outlook, struct err *e)
+{
+    char dirty[32], bandwidth[32];
+
+    rate_text(outlook->dirty_rate, dirty, sizeof(dirty));
+    rate_text(outlook->bandwidth, bandwidth, sizeof(bandwidth));
+    return err_set(
+        e, ERR_PRECHECK,
+        "instance %s dirties %s/s of memory, only %s/s can be sent and the pause may last %lld ms: "
+        "it cannot be moved to %s while neither auto_converge nor post_copy is permitted and the "
+        "timeout aborts",
+        uuid, dirty, bandwidth, (long long)downtime_ms, destination);
+}
+
 /* True if the migration is to be refused. */
 static bool refuses(struct migration *m, const struct policy_outlook *outlook)
 {
-    char dirty[32], bandwidth[32];
     struct err e = ERR_INIT;
 
     if (!m->start.hopeless)
         return false;
-    rate_text(outlook->dirty_rate, dirty, sizeof(dirty));
-    rate_text(outlook->bandwidth, bandwidth, sizeof(bandwidth));
-    err_set(&e, ERR_PRECHECK,
-            "instance %s dirties %s/s of memory, only %s/s can be sent and the pause may last %lld "
-            "ms: it "
-            "cannot be moved to %s while neither auto_converge nor post_copy is permitted and the "
-            "timeout aborts",
-            m->instance_uuid, dirty, bandwidth, (long long)m->settings.downtime_ms,
-            m->destination_host);
+    (void)source_hopeless(m->instance_uuid, m->destination_host, m->settings.downtime_ms, outlook,
+                          &e);
     if (!conf_bool(m->agent->conf, CONF_libvirt_live_migration_refuse_hopeless)) {
         log_warning("migration %s: %s; it is tried all the same (live_migration_refuse_hopeless)",
                     m->uuid, e.text);

@@ -251,7 +251,7 @@ int fake_diagnostics(struct virt *virt, const char *uuid, struct json_object **o
         "\"memory_details\": {\"maximum\": 64, \"used\": 64}, "
         "\"num_cpus\": 1, \"cpu_details\": [{\"id\": 0, \"time\": 1, \"utilisation\": null}], "
         "\"num_disks\": 1, \"disk_details\": [{\"name\": \"vda\", \"read_bytes\": 7, "
-        "\"errors_count\": -1}], \"memory_statistics\": {\"actual\": 65536}, "
+        "\"errors_count\": -1}], \"memory_statistics\": {\"actual\": 65536, \"rss\": 98304}, "
         "\"num_nics\": 0, \"nic_details\": []}";
     struct fake *fake = fake_of(virt);
     struct domain *domain;

@@ -105,10 +105,11 @@ int virt_storage_identity(const struct conf *conf, const char *instance_uuid,
     struct err reason = ERR_INIT;
     struct stat st;
 
-    if (text_check_uuid(instance_uuid, "instance", e) < 0)
+    if (instance_uuid && text_check_uuid(instance_uuid, "instance", e) < 0)
         return -1;
-    if (paths_open_directory(conf, instance_uuid, false, &fd, &reason) < 0) {
-        if (reason.sys == ENOENT) {
+    if ((instance_uuid ? paths_open_directory(conf, instance_uuid, false, &fd, &reason)
+                       : paths_open_root(conf, &fd, &reason)) < 0) {
+        if (instance_uuid && reason.sys == ENOENT) {
             *out = (struct virt_storage_identity){0};
             return 0;
         }
@@ -118,7 +119,7 @@ int virt_storage_identity(const struct conf *conf, const char *instance_uuid,
     }
     if (fstat(fd, &st) < 0)
         return err_set_errno(e, ERR_SYSTEM, errno, "the directory of instance %s cannot be read",
-                             instance_uuid);
+                             instance_uuid ? instance_uuid : "(all)");
     *out = (struct virt_storage_identity){
         .present = true,
         .inode = (int64_t)st.st_ino,

@@ -53,8 +53,9 @@ int virt_storage_check_directory(const struct conf *conf, const char *instance_u
 int virt_storage_look_directory(const struct conf *conf, const char *instance_uuid,
                                 const char **found, struct err *e);
 /*
- * How the instance's directory is told from another one of that name: the same on both hosts means one file
- * system, without a probe file. On a network file system it may lag by what its clients cache.
+ * How the instance's directory (instance_uuid NULL: instances_path itself) is told from another one of that name:
+ * the same on both hosts means one file system, without a probe file. On a network file system it may lag by what
+ * its clients cache.
  */
 struct virt_storage_identity {
     bool present;

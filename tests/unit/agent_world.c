@@ -450,6 +450,23 @@ static void fake_server_group_check(struct cloud *cloud, struct json_object *con
     done(aux, &e);
 }
 
+static void fake_instance_get(struct cloud *cloud, struct json_object *context, const char *uuid,
+                              cloud_result_fn done, void *aux)
+{
+    _cleanup_(json_putp) struct json_object *args = world_args("008");
+    struct err e = ERR_INIT;
+
+    (void)context;
+    if (!world_of(cloud)->knows_instance) {
+        err_set(&e, ERR_NOT_IMPLEMENTED, "nobody knows instance %s", uuid);
+        done(aux, NULL, &e);
+        return;
+    }
+    json_add_string(world_data(args, "instance"), "task_state", world_of(cloud)->task_state);
+    tell_result(cloud, "instance_get", text_dup("instance read"), json_get(args, "instance"), done,
+                aux);
+}
+
 static void fake_reschedule(struct cloud *cloud, struct json_object *context,
                             struct json_object *args, cloud_done_fn done, void *aux)
 {
@@ -637,6 +654,7 @@ static const struct cloud_ops fake_cloud_ops = {
     .story = fake_story,
     .migrate = fake_migrate,
     .instance_destroy = fake_instance_destroy,
+    .instance_get = fake_instance_get,
     .info_cache_save = fake_info_cache_save,
     .block_device = fake_block_device,
     .virtual_interface_create = fake_vif_create,

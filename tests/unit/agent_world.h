@@ -40,6 +40,8 @@ struct world {
     const char *image_format;         /* what the image service says of its data; NULL = raw */
     struct json_object *backups;      /* what the image service has */
     struct json_object *places; /* {instance: what the API says of its place}; others are busy */
+    bool knows_instance;        /* the control plane: that of the recorded requests */
+    const char *task_state;     /* of the instance, as the control plane tells it */
     struct json_object *rescheduled; /* arguments of the last build_instances */
 };
 
@@ -83,7 +85,7 @@ void world_turn(struct world *w); /* one turn of at most 1 ms */
  * "reschedule: <why>", "allocation deleted", "allocation of this host left", "migration context dropped",
  * "ports allocated|released|read|moved here", "server group <hint>|of the instance looked at",
  * "image <id> read|downloaded|uploaded as <format>|deleted", "backups of type <type> read", "move <uuid> to
- * <host|any>", "whereabouts <uuid>", "service <enabled|disabled>". Each of these
+ * <host|any>", "whereabouts <uuid>", "service <enabled|disabled>", "instance read". Each of these
  * calls fails at the fault point "world.<call>".
  */
 unsigned world_count(const struct world *w, const char *beginning);

@@ -186,3 +186,52 @@ UNIT_TEST(bad_xml, "capabilities that are no XML are an error, not a crash")
     char *warning = NULL;
     UNIT_FAILS(virt_host_check(&guest, &facts, &warning, &unit_err), ERR_PARSE);
 }
+
+/* ---- all of them told ---- */
+
+struct told {
+    unsigned fits, warns, refuses, unknown;
+    char *text; /* "check: text" lines */
+};
+
+static void take(void *aux, const char *check, enum virt_finding finding, const char *text)
+{
+    struct told *told = aux;
+    _cleanup_(str_freep) char *before = told->text;
+
+    told->fits += finding == VIRT_FINDING_FITS;
+    told->warns += finding == VIRT_FINDING_WARNS;
+    told->refuses += finding == VIRT_FINDING_REFUSES;
+    told->unknown += finding == VIRT_FINDING_UNKNOWN;
+    told->text = text_format("%s%s: %s\n", before ? before : "", check, text);
+}
+
+UNIT_TEST(each, "every rule is told with both values")
+{
+    struct told told = {0};
+
+    UNIT_OK(virt_host_check_each(&guest, &facts, take, &told, &unit_err));
+    UNIT_EQ(told.fits, 10);
+    UNIT_EQ(told.warns + told.refuses + told.unknown, 0);
+    UNIT_HAS(told.text, "CPU: guest Skylake-Server, host ");
+    UNIT_HAS(told.text, "hypervisor version: 7.2.22 at the source, 7.2.22 here");
+    UNIT_HAS(told.text, "memory: needs 256.0 MiB; 1.0 GiB are available, of which 512.0 MiB are");
+    free(told.text);
+}
+
+UNIT_TEST(each_refusal,
+          "refusals that do not depend on one another are all told, others are unknown")
+{
+    struct told told = {0};
+
+    guest.machine = (char *)"pc-i440fx-99.0";
+    facts.memory_available = 0;
+    facts.hypervisor_version = 7002023;
+    UNIT_OK(virt_host_check_each(&guest, &facts, take, &told, &unit_err));
+    UNIT_EQ(told.refuses, 2);
+    UNIT_EQ(told.warns, 1);
+    UNIT_EQ(told.unknown, 4);
+    UNIT_HAS(told.text, "machine type: guest " UUID " has machine type pc-i440fx-99.0");
+    UNIT_HAS(told.text, "newer than the source's");
+    free(told.text);
+}

@@ -611,6 +611,67 @@ UNIT_TEST(leftover, "a marked leftover is removed, but not while a domain of tha
     UNIT_OK(virt_storage_check_directory(conf, UUID, false, &unit_err));
 }
 
+UNIT_TEST(look_only, "a look at the directory tells what is there and removes nothing")
+{
+    struct copies copies = {0};
+    const char *found = NULL;
+
+    UNIT_OK(virt_storage_look_directory(conf, UUID, &found, &unit_err));
+    UNIT_HAS(found, "there is none");
+    UNIT_EQ(prepare_one(disk("disk", "qcow2", MIB, ""), &copies), 0);
+    UNIT_OK(virt_storage_look_directory(conf, UUID, &found, &unit_err));
+    UNIT_HAS(found, "leftover");
+    UNIT_TRUE(exists(here, UUID "/disk"));
+    make_dir(here, OTHER);
+    UNIT_OK(virt_storage_look_directory(conf, OTHER, &found, &unit_err));
+    UNIT_HAS(found, "empty");
+    make_file(here, OTHER "/disk", "somebody's");
+    UNIT_FAILS(virt_storage_look_directory(conf, OTHER, &found, &unit_err), ERR_DISK_EXISTS);
+}
+
+UNIT_TEST(identity, "a directory is recognised again, and told from others")
+{
+    struct virt_storage_identity one = {0}, again = {0}, all = {0};
+
+    UNIT_OK(virt_storage_identity(conf, UUID, &one, &unit_err));
+    UNIT_TRUE(!one.present);
+    make_dir(here, UUID);
+    UNIT_OK(virt_storage_identity(conf, UUID, &one, &unit_err));
+    UNIT_OK(virt_storage_identity(conf, UUID, &again, &unit_err));
+    UNIT_OK(virt_storage_identity(conf, NULL, &all, &unit_err));
+    UNIT_TRUE(one.present && one.inode == again.inode && one.changed_ns == again.changed_ns);
+    UNIT_TRUE(all.present && all.inode != one.inode);
+    UNIT_FAILS(virt_storage_identity(conf, "../x", &one, &unit_err), ERR_INVALID);
+}
+
+UNIT_TEST(foreseen, "bases that are here and bases that would be copied are told, nothing is made")
+{
+    _cleanup_(json_putp) struct json_object *list = json_object_new_array(), *bases = NULL;
+    struct json_object *one = disk("disk", "qcow2", MIB, "base1");
+    _cleanup_(str_freep) char *path = text_dup(json_get_string(one, "path", ""));
+    int64_t needed = -1;
+
+    json_add_int(one, "backing_size", 4096);
+    json_add_string(one, "backing_format", "raw");
+    json_object_array_add(list, one);
+    UNIT_OK(virt_storage_foresee(conf, UUID, list, &needed, &bases, &unit_err));
+    UNIT_EQ(needed, 200704 + 4096);
+    UNIT_TRUE(!json_get_bool(json_get(bases, path), "here", true));
+    UNIT_EQ(json_get_int(json_get(bases, path), "bytes", -1), 4096);
+    UNIT_TRUE(!exists(here, "_base"));
+    make_dir(here, "_base");
+    make_file(here, "_base/base1", "image");
+    json_object_put(STEAL(bases));
+    UNIT_OK(virt_storage_foresee(conf, UUID, list, &needed, &bases, &unit_err));
+    UNIT_EQ(needed, 200704);
+    UNIT_TRUE(json_get_bool(json_get(bases, path), "here", false));
+    UNIT_TRUE(!exists(here, UUID));
+    json_add_int(one, "disk_size", INT64_C(1) << 52);
+    json_add_int(one, "virt_disk_size", INT64_C(1) << 52);
+    json_object_put(STEAL(bases));
+    UNIT_FAILS(virt_storage_foresee(conf, UUID, list, &needed, &bases, &unit_err), ERR_NO_SPACE);
+}
+
 UNIT_TEST(twice, "the same request twice makes the directory anew; another migration's is refused")
 {
     struct copies copies = {0};
