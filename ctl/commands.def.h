@@ -54,6 +54,10 @@ COMMAND(migrate, "migrate", "INSTANCE [SETTING=VALUE...]", 1, -1,
         WITH(TO) | WITH(BLOCK) | WITH(SHARED) | WITH(OVERCOMMIT) | WITH(WATCH) | WITH(WAIT) | WITH(INTERVAL), INSTANCES,
         "Move a running instance to another host.",
         "With --watch or --wait the exit status tells how the migration ended.")
+COMMAND(plan, "plan", "INSTANCE [SETTING=VALUE...]", 1, -1, WITH(TO) | WITH(BLOCK) | WITH(SHARED) | WITH(OVERCOMMIT), INSTANCES,
+        "Tell what would become of a migration to the host of --to: checks, amounts, time, pause, policy; changes nothing.",
+        "Exit status: 0 if it would go, 65 if it would be refused, 69 if nothing speaks against it but not all could be asked, as of a host that "
+        "nova-compute runs. The guest's dirty rate is measured for a second. Takes 60 seconds at most, or what --timeout says.")
 COMMAND(watch, "watch", "[INSTANCE|ID]", 0, 1, WITH(MIGRATION) | WITH(INTERVAL), INSTANCES,
         "Show the progress of a migration until it has ended.",
         "Without an argument the one migration that runs is followed. On a terminal two bars and the figures are drawn in place; "

@@ -74,6 +74,7 @@ struct ctl {
     const char *const *lists[CTL_OPTION_COUNT]; /* all arguments of a repeated option */
     const char **arguments;                     /* NULL-terminated */
     int argument_count;
+    double patience_s; /* how long this command waits for its answer; 0 = as others do */
     struct control_client *client;
 };
 
@@ -111,6 +112,8 @@ int ctl_parse_settings(struct ctl *ctl, int first, struct json_object **out, str
  * {"instance": ...}; without either, the one migration that runs (asked from the agent). New reference.
  */
 int ctl_target(struct ctl *ctl, const char *argument, struct json_object **out, struct err *e);
+/* migration.c: the arguments of `migrate` and `plan`: instance, destination, how disks go, settings. */
+int ctl_move_args(struct ctl *ctl, struct json_object **out, struct err *e);
 /* watch.c: what can be followed: the command that looks at it, and how it is shown (the sense of each is
  * in ctl/view.h). */
 struct ctl_job {

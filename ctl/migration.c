@@ -71,7 +71,7 @@ int ctl_target(struct ctl *ctl, const char *argument, struct json_object **out, 
 
 /* --- migrate ---------------------------------------------------------------------------------- */
 
-static int migrate_args(struct ctl *ctl, struct json_object **out, struct err *e)
+int ctl_move_args(struct ctl *ctl, struct json_object **out, struct err *e)
 {
     const char *to = ctl->values[CTL_OPTION_TO];
     struct json_object *settings;
@@ -111,7 +111,7 @@ int ctl_run_migrate(struct ctl *ctl, struct err *e)
     _cleanup_(json_putp) struct json_object *m = NULL;
     bool watch = ctl->values[CTL_OPTION_WATCH], wait = ctl->values[CTL_OPTION_WAIT];
 
-    if (migrate_args(ctl, &args, e) < 0 || ctl_call(ctl, "migrate", args, &m, e) < 0)
+    if (ctl_move_args(ctl, &args, e) < 0 || ctl_call(ctl, "migrate", args, &m, e) < 0)
         return -1;
     if (!watch && !wait)
         return tell_started(ctl, m, e);

@@ -35,7 +35,7 @@ static int wait_seconds(const struct ctl *ctl, double *out, struct err *e)
 {
     const char *text = ctl->values[CTL_OPTION_TIMEOUT];
 
-    *out = ctl->values[CTL_OPTION_HOST] ? 70 : 10;
+    *out = ctl->patience_s > 0 ? ctl->patience_s : ctl->values[CTL_OPTION_HOST] ? 70 : 10;
     if (text && text_to_double(text, 0.1, 86400, out, e) < 0) {
         err_clear(e);
         return err_set(e, ERR_USAGE,

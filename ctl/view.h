@@ -27,5 +27,9 @@ void view_timeline(struct text_buffer *out, struct json_object *timeline);
 char *view_stamp_text(struct json_object *stamp);
 /* What an ended migration means for the exit status: 0, or -1 with the error. */
 int view_outcome(struct json_object *migration, struct err *e);
+/* plan.c: the document of the command `plan` as a page, `width` characters wide; 0 = lines as long as they are. */
+void view_plan(struct text_buffer *out, struct json_object *plan, unsigned width);
+/* What its verdict means for the exit status: 0, or -1 with the error. */
+int view_plan_outcome(struct json_object *plan, struct err *e);
 /* The settings in force, as pairs. */
 void view_settings(struct text_buffer *out, struct json_object *migration);
