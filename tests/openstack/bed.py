@@ -353,14 +353,10 @@ class Bed(Lab):
         self.save()
 
     def compute_log(self, host):
-        """What the compute agents of a host have written since the bed came up."""
-        out = ''
-        for name in AGENTS.values():
-            path = os.path.join(self.dir, 'log', f'{name}.{self.host(host).name}.log')
-            if os.path.exists(path):
-                with open(path, errors='replace') as f:
-                    out += f.read()
-        return out
+        """What the compute agent of a host, and those of its kind before it, have written since the bed came up."""
+        h = self.host(host)
+        with open(os.path.join(self.dir, 'log', f'{h.agent.name}.{h.name}.log'), errors='replace') as f:
+            return f.read()
 
     def computectl(self, host, *args, timeout=60, check=True):
         return self.host(host).run([os.path.join(BUILD, 'ctl', 'computectl'), *args], timeout=timeout, check=check)

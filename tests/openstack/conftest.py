@@ -87,9 +87,9 @@ class Fleet:
 def log_ends(bed, since, lines=60):
     """What was written to the logs since, of the compute agents all and of the control plane the bad news."""
     out = ''
-    for name, start in since.items():
+    for name in sorted(log_sizes(bed)):
         with open(name, errors='replace') as f:
-            f.seek(start)
+            f.seek(since.get(name, 0))
             text = f.read().splitlines()
         agent = os.path.basename(name).startswith(('computed', 'nova-compute'))
         text = [CONTEXT.sub('[…]', t) for t in text if (agent or ' ERROR ' in t or ' WARNING ' in t) and not NOISE.search(t)][-lines:]

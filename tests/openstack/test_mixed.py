@@ -11,6 +11,9 @@ from test_migrations import measured, settled
 
 pytestmark = pytest.mark.computed
 ROUNDS = int(os.environ.get('COMPUTED_ROUNDS', 20)) // 2
+# What ends a migration in nova-compute itself, in its own log: as the source it asks Neutron twice at once to activate the binding
+# and fails when both arrive together; as the destination os-vif restores iptables beside Neutron's agent, with no lock between them.
+FAULTS_OF_NOVA = {'source': 'PortBindingActivationFailed', 'destination': 'Failed to plug VIF'}
 
 
 @pytest.mark.parametrize('first', ['nova', 'computed'])
@@ -22,14 +25,14 @@ def test_guests_move_between_nova_compute_and_computed(bare_fleet, first):
     fleet.agent('hostb', second)
     server, gaps, known = busy(fleet), [], 0
     while len(gaps) < ROUNDS:
-        source, start = server.api_host, len(fleet.bed.compute_log(server.api_host))
+        logs = Logs(fleet.bed, server.api_host, server.other_host)
         record, seconds, seen = measured(server, server.other_host)
-        if record['status'] != 'completed' and fleet.bed.hosts[source].agent.name == 'nova-compute':
-            # nova-compute asks Neutron twice at once to activate the binding, and fails when both arrive together
-            assert 'PortBindingActivationFailed' in fleet.bed.compute_log(source)[start:], record
+        if record['status'] != 'completed':
+            told = logs.fault_of_nova()
+            assert told, record
             known += 1
-            assert known <= 3
-            print('known fault of nova-compute:', '; '.join(scrub(fleet.bed)))
+            assert known <= 3, told
+            print('known fault of nova-compute:', told, '; '.join(scrub(fleet.bed)))
             fleet.agent('hosta', first)
             fleet.agent('hostb', second)
             server = busy(fleet)
@@ -41,21 +44,34 @@ def test_guests_move_between_nova_compute_and_computed(bare_fleet, first):
     fleet.figure(f'{ROUNDS} migrations between {first} and {second}: gaps in ms {gaps}; failed by nova-compute itself: {known}')
 
 
+class Logs:
+    """What the agents of a migration's two hosts write from now on."""
+
+    def __init__(self, bed, source, destination):
+        self.bed, self.hosts = bed, {'source': source, 'destination': destination}
+        self.starts = {host: len(bed.compute_log(host)) for host in self.hosts.values()}
+
+    def fault_of_nova(self):
+        """The lines in which a nova-compute that took part tells a fault of its own; empty when none does."""
+        return [line for side, host in self.hosts.items() if self.bed.hosts[host].agent.name == 'nova-compute'
+                for line in self.bed.compute_log(host)[self.starts[host]:].splitlines() if FAULTS_OF_NOVA[side] in line]
+
+
 def busy(fleet):
     server = Server(fleet.bed, 'between', 'hosta')
     server.rate(hot=16, dirty=2, fill=16)
     return server
 
 
-def moved(server, to, kind):
-    """Whether it moved. nova-compute may fail by the fault that is told above; all of the bed is put in order then."""
-    source, log = server.api_host, server.bed.compute_log
-    start = len(log(source))
+def moved(server, to):
+    """Whether it moved. nova-compute may fail by the faults that are told above; all of the bed is put in order then."""
+    logs = Logs(server.bed, server.api_host, to)
     record = server.migrate(to)
     if record['status'] == 'completed':
         return True
-    assert kind == 'nova' and 'PortBindingActivationFailed' in log(source)[start:], record
-    print('known fault of nova-compute:', '; '.join(scrub(server.bed)))
+    told = logs.fault_of_nova()
+    assert told, record
+    print('known fault of nova-compute:', told, '; '.join(scrub(server.bed)))
     return False
 
 
@@ -91,7 +107,7 @@ def test_a_host_is_taken_over_and_given_back(bare_fleet):
         running.seen_ms, running.known_mib = 0, {}
         running.answers()
         running.rate(hot=8, dirty=2)
-        if not (moved(running, 'hostb', kind) and moved(running, 'hosta', kind)):
+        if not (moved(running, 'hostb') and moved(running, 'hosta')):
             return
         settled(running, 'hosta')
         fleet.cloud.action(stopped.uuid, **{'os-stop': None})
