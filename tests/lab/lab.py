@@ -422,16 +422,20 @@ class Lab:
     def virsh_migrate(self, guest, to, *flags, copy='inc', scheme='tcp', timeout=300):
         """Bare `virsh migrate` of a guest with its disks, prepared as Nova would: the peer to compare with, and the
         lab's own proof. Returns seconds of the virsh command alone."""
-        src, dst = self.hosts[guest.where()[0]], self.host(to)
-        prepare_destination(guest, src, dst)
-        cmd = ['virsh', '-q', '-c', 'qemu:///system', 'migrate', '--live', '--p2p', '--persistent', '--undefinesource', *flags]
-        if copy:
-            cmd += [f'--copy-storage-{copy}', '--migrate-disks', ','.join(d['target'] for d in guest.disks)]
+        src = self.hosts[guest.where()[0]]
+        prepare_destination(guest, src, self.host(to))
         t0 = time.monotonic()
-        src.run(cmd + [guest.name, f'qemu+{scheme}://{dst.address}/system', '--migrateuri', f'tcp://{dst.address}'], timeout=timeout)
+        src.run(self.virsh_command(guest, to, *flags, copy=copy, scheme=scheme), timeout=timeout)
         seconds = time.monotonic() - t0
         remove_tree(src.path(guest.dir))
         return seconds
+
+
+    def virsh_command(self, guest, to, *flags, copy='inc', scheme='tcp'):
+        address = self.host(to).address
+        disks = [f'--copy-storage-{copy}', '--migrate-disks', ','.join(d['target'] for d in guest.disks)] if copy else []
+        return ['virsh', '-q', '-c', 'qemu:///system', 'migrate', '--live', '--p2p', '--persistent', '--undefinesource', *flags, *disks,
+                guest.name, f'qemu+{scheme}://{address}/system', '--migrateuri', f'tcp://{address}']
 
 
 def prepare_destination(guest, src, dst):

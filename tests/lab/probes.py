@@ -52,10 +52,11 @@ def build_c(source, *flags):
 class Probe:
     """A running probe (tests/lab/probe/probe.c) in one box. stop() gives what it measured."""
 
-    def __init__(self, box, address, ticks=False, icmp=False, interval_us=1000, size=64, trace=None):
+    def __init__(self, box, address, ticks=False, icmp=False, one_way=False, interval_us=1000, size=64, trace=None):
         program = build_c('probe/probe.c')
         cmd = ['nice', '-n', '-10', program, '--interval-us', str(interval_us), '--size', str(size)]
         cmd += ['--icmp'] if icmp else []
+        cmd += ['--one-way'] if one_way else []
         cmd += ['--ticks', str(TICK_PORT)] if ticks else []
         cmd += ['--trace', trace] if trace else []
         self._box = box

@@ -9,7 +9,8 @@
  *    its sequence number and a check value. One counter of all writes says which sequence number each
  *    page must have, so a page that is old by a single write is found, not only a damaged one.
  *  - disks: the same in 64 KiB blocks, read back past the page cache.
- *  - network: UDP echo on port 7 (and the kernel's ICMP), 1 ms ticks to a given address on demand.
+ *  - network: UDP echo on port 7 (and the kernel's ICMP), 1 ms ticks to a given address on demand; what
+ *    the probe sends to port 9 is counted and not answered, which an emulated guest can do more often.
  *
  * UDP port 9000 takes commands "<id> <verb> [key=value ...]", one datagram each; a repeated id gets the
  * former answer again, so that a client may resend. Answers are "<id> <JSON object>".
@@ -17,6 +18,7 @@
  *   rate [dirty=MiB/s] [hot=MiB] [fill=MiB] [disk=MiB/s] [diskhot=MiB] [sync=0|1]
  *   verify              reads memory and disks back
  *   ticks addr=A port=P | ticks port=0
+ *   count [reset=1] [from=A to=B]  what came to port 9: received, duplicated, reordered; of [A, B) missing
  * The same keys are taken from the kernel command line (it reaches us as environment).
  *
  * On the development host "guestd header FILE" writes a disk's header and known first blocks.
@@ -53,6 +55,9 @@ enum {
     MIB = 1 << 20,
     MAX_DISKS = 8,
     ECHO_PORT = 7,
+    COUNT_PORT = 9,
+    COUNT_MAX = 1 << 22, /* sequence numbers; what has a higher one is not counted */
+    COUNT_BATCH = 64,
     CONTROL_PORT = 9000
 };
 static const uint64_t DISK_MAGIC = 0x314b534944424144; /* "DABDISK1" */
@@ -93,10 +98,17 @@ struct ticks {
     uint64_t largest_gap_ns; /* on the guest's own clock, which stands while the guest is stopped */
 };
 
+struct count {
+    pthread_mutex_t lock;
+    uint64_t received, duplicated, reordered, next;
+    uint8_t seen[COUNT_MAX / 8];
+};
+
 static struct region memory = {.lock = PTHREAD_MUTEX_INITIALIZER};
 static struct disk disks[MAX_DISKS];
 static unsigned n_disks;
 static struct ticks ticks = {.lock = PTHREAD_MUTEX_INITIALIZER};
+static struct count counted = {.lock = PTHREAD_MUTEX_INITIALIZER};
 static uint64_t echoes;
 
 static void say(const char *fmt, ...)
@@ -415,6 +427,46 @@ static void *echo_thread(void *arg)
     return NULL;
 }
 
+static void count_one(uint64_t sequence)
+{
+    if (sequence >= COUNT_MAX)
+        return;
+    uint8_t *byte = &counted.seen[sequence / 8], bit = (uint8_t)(1 << sequence % 8);
+    if (*byte & bit) {
+        counted.duplicated++;
+        return;
+    }
+    *byte |= bit;
+    counted.received++;
+    if (sequence < counted.next)
+        counted.reordered++;
+    else
+        counted.next = sequence + 1;
+}
+
+/* A datagram is the probe's: a magic number, then its sequence number. */
+static void *count_thread(void *arg)
+{
+    int s = *(int *)arg;
+    uint64_t body[COUNT_BATCH][2];
+    struct iovec parts[COUNT_BATCH];
+    struct mmsghdr messages[COUNT_BATCH] = {0};
+    for (unsigned i = 0; i < COUNT_BATCH; i++) {
+        parts[i] = (struct iovec){.iov_base = body[i], .iov_len = sizeof body[i]};
+        messages[i].msg_hdr.msg_iov = &parts[i];
+        messages[i].msg_hdr.msg_iovlen = 1;
+    }
+    for (;;) {
+        int n = recvmmsg(s, messages, COUNT_BATCH, MSG_WAITFORONE, NULL);
+        pthread_mutex_lock(&counted.lock);
+        for (int i = 0; i < n; i++)
+            if (messages[i].msg_len == sizeof body[i])
+                count_one(body[i][1]);
+        pthread_mutex_unlock(&counted.lock);
+    }
+    return NULL;
+}
+
 static void *tick_thread(void *arg)
 {
     (void)arg;
@@ -564,6 +616,29 @@ static void do_ticks(const char *line)
     pthread_mutex_unlock(&ticks.lock);
 }
 
+static unsigned count_missing(unsigned from, unsigned to)
+{
+    unsigned missing = 0;
+    for (unsigned i = from; i < to && i < COUNT_MAX; i++)
+        missing += !(counted.seen[i / 8] & 1 << i % 8);
+    return missing;
+}
+
+static void do_count(const char *line, char *out, size_t len)
+{
+    pthread_mutex_lock(&counted.lock);
+    if (word_number(line, "reset", 0)) {
+        counted.received = counted.duplicated = counted.reordered = counted.next = 0;
+        memset(counted.seen, 0, sizeof counted.seen);
+    }
+    snprintf(out, len,
+             "{\"ok\":true,\"received\":%" PRIu64 ",\"duplicated\":%" PRIu64
+             ",\"reordered\":%" PRIu64 ",\"missing\":%u}",
+             counted.received, counted.duplicated, counted.reordered,
+             count_missing(word_number(line, "from", 0), word_number(line, "to", 0)));
+    pthread_mutex_unlock(&counted.lock);
+}
+
 static void command(const char *line, char *out, size_t len)
 {
     const char *problem = NULL;
@@ -573,6 +648,10 @@ static void command(const char *line, char *out, size_t len)
     }
     if (strncmp(line, "verify", 6) == 0) {
         do_verify(out, len);
+        return;
+    }
+    if (strncmp(line, "count", 5) == 0) {
+        do_count(line, out, len);
         return;
     }
     if (strncmp(line, "rate", 4) == 0)
@@ -696,12 +775,14 @@ int main(int argc, char **argv)
         if (access(path, F_OK) == 0)
             disk_open(&disks[n_disks++], c);
     }
-    static int echo_fd;
+    static int echo_fd, count_fd;
     echo_fd = udp_socket(ECHO_PORT);
+    count_fd = udp_socket(COUNT_PORT);
     int control_fd = udp_socket(CONTROL_PORT);
     start(reaper_thread, NULL, 0);
     start(tick_thread, NULL, 60);
     start(echo_thread, &echo_fd, 50);
+    start(count_thread, &count_fd, 50);
 
     char line[512] = "rate";
     static const char *const keys[] = {"dirty", "hot", "fill", "disk", "diskhot", "sync"};

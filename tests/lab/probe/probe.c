@@ -2,11 +2,12 @@
 /*
  * probe: sends requests at a fixed rate to one address and says what came back, as JSON, at the end.
  *
- *   probe [--icmp] [--interval-us N] [--count N] [--size N] [--linger-ms N] [--ticks PORT]
+ *   probe [--icmp] [--one-way] [--interval-us N] [--count N] [--size N] [--linger-ms N] [--ticks PORT]
  *         [--trace FILE] ADDRESS
  *
  * Each request is due at an absolute time (CLOCK_MONOTONIC), so an answer that stays away never slows the
- * sender down, as it does ping. UDP to the echo port by default, ICMP echo with --icmp. It ends after
+ * sender down, as it does ping. UDP to the echo port by default, ICMP echo with --icmp; with --one-way UDP
+ * to the port whose datagrams the guest counts and does not answer (all are "lost" then). It ends after
  * --count requests or at SIGINT/SIGTERM, waits --linger-ms for what is still under way, and prints.
  *
  * Receive times are the kernel's, so a probe that is scheduled late does not see a gap; how late its own
@@ -33,7 +34,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MAX_SIZE = 1400, N_GAPS = 5 };
+enum { MAX_SIZE = 1400, N_GAPS = 5, ECHO_PORT = 7, COUNT_PORT = 9 };
 
 struct request {
     int64_t sent_ns, received_ns; /* since the start; received_ns < 0: not (yet) */
@@ -45,7 +46,7 @@ struct gap {
 
 struct probe {
     int fd, tick_fd;
-    bool icmp;
+    bool icmp, one_way;
     uint16_t echo_id;
     size_t size;
     int64_t interval_ns, linger_ns;
@@ -265,7 +266,7 @@ static void run(struct probe *p)
         else
             wait_until(p, due);
     }
-    int64_t end = elapsed_ns(p) + p->linger_ns;
+    int64_t end = elapsed_ns(p) + (p->one_way ? 0 : p->linger_ns);
     while (elapsed_ns(p) < end && p->received < p->sent)
         wait_until(p, end);
 }
@@ -356,7 +357,10 @@ static void set_options(int fd)
 
 static void open_sockets(struct probe *p, const char *address, unsigned tick_port)
 {
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(p->icmp ? 0 : 7)};
+    struct sockaddr_in to = {.sin_family = AF_INET,
+                             .sin_port = htons(p->icmp      ? 0
+                                               : p->one_way ? COUNT_PORT
+                                                            : ECHO_PORT)};
     if (inet_pton(AF_INET, address, &to.sin_addr) != 1) {
         fprintf(stderr, "probe: %s is not an IPv4 address\n", address);
         exit(2);
@@ -391,11 +395,15 @@ static int64_t number(const char *name, const char *text, int64_t least, int64_t
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"icmp", no_argument, NULL, 'i'},        {"interval-us", required_argument, NULL, 'u'},
-        {"count", required_argument, NULL, 'c'}, {"size", required_argument, NULL, 's'},
-        {"ticks", required_argument, NULL, 't'}, {"linger-ms", required_argument, NULL, 'l'},
-        {"trace", required_argument, NULL, 'f'}, {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"icmp", no_argument, NULL, 'i'},
+                                            {"one-way", no_argument, NULL, 'o'},
+                                            {"interval-us", required_argument, NULL, 'u'},
+                                            {"count", required_argument, NULL, 'c'},
+                                            {"size", required_argument, NULL, 's'},
+                                            {"ticks", required_argument, NULL, 't'},
+                                            {"linger-ms", required_argument, NULL, 'l'},
+                                            {"trace", required_argument, NULL, 'f'},
+                                            {NULL, 0, NULL, 0}};
     struct probe p = {
         .interval_ns = 1000000, .linger_ns = 500000000, .size = 64, .echo_id = (uint16_t)getpid()};
     const char *trace = NULL;
@@ -405,6 +413,9 @@ int main(int argc, char **argv)
         switch (opt) {
         case 'i':
             p.icmp = true;
+            break;
+        case 'o':
+            p.one_way = true;
             break;
         case 'u':
             p.interval_ns = number("interval-us", optarg, 20, 10000000) * 1000;
@@ -430,8 +441,8 @@ int main(int argc, char **argv)
     }
     if (optind + 1 != argc) {
         fprintf(stderr,
-                "usage: probe [--icmp] [--interval-us N] [--count N] [--size N] [--linger-ms N] "
-                "[--ticks PORT] [--trace FILE] ADDRESS\n");
+                "usage: probe [--icmp] [--one-way] [--interval-us N] [--count N] [--size N] "
+                "[--linger-ms N] [--ticks PORT] [--trace FILE] ADDRESS\n");
         return 2;
     }
     struct sigaction sa = {.sa_handler = on_signal};
