@@ -17,6 +17,7 @@
 #include "lib/log.h"
 #include "net/hold.h"
 #include "net/net_provider.h"
+#include "net/tap_guard.h"
 
 LOG_MODULE(net);
 
@@ -40,6 +41,7 @@ struct net {
     pthread_mutex_t lock; /* workers and the loop: conf, wanted */
     struct conf *conf;
     struct wanted_vector wanted;
+    struct tap_guard *guard;
     void *fake;
 };
 
@@ -236,9 +238,9 @@ static int undo_unhold(void *aux _unused_, struct json_object *args, struct err 
     return hold_remove(tap, e);
 }
 
-int net_new(struct net **out, struct loop *loop, const struct conf *conf, struct err *e _unused_)
+int net_new(struct net **out, struct loop *loop, const struct conf *conf, struct err *e)
 {
-    struct net *net = NEW(struct net);
+    _cleanup_(net_freep) struct net *net = NEW(struct net);
 
     net->loop = loop;
     net->conf = conf_ref(conf);
@@ -247,7 +249,9 @@ int net_new(struct net **out, struct loop *loop, const struct conf *conf, struct
     net->handlers[0] = (struct undo_handler){"net.unplug", undo_unplug, net};
     net->handlers[1] = (struct undo_handler){"net.remove_bridge", undo_remove_bridge, net};
     net->handlers[2] = (struct undo_handler){"net.unhold", undo_unhold, net};
-    *out = net;
+    if (tap_guard_new(&net->guard, loop, e) < 0)
+        return -1;
+    *out = STEAL(net);
     return 0;
 }
 
@@ -261,6 +265,7 @@ void net_free(struct net *net)
         free(net->wanted.items[i].instance_uuid);
     }
     free(net->wanted.items);
+    tap_guard_free(net->guard);
     net_fake_world_free(net->fake);
     conf_unref(net->conf);
     (void)pthread_mutex_destroy(&net->lock);
@@ -332,6 +337,8 @@ static void want(struct net *net, const struct net_port *port)
     w->bridge = text_dup(port->bridge);
     w->instance_uuid = text_dup(port->instance_uuid);
     (void)pthread_mutex_unlock(&net->lock);
+    if (all_ops[port->kind]->guards_tap)
+        tap_guard_watch(net->guard, port->tap);
 }
 
 static void forget(struct net *net, const char *tap)
@@ -339,6 +346,7 @@ static void forget(struct net *net, const char *tap)
     (void)pthread_mutex_lock(&net->lock);
     forget_locked(net, tap);
     (void)pthread_mutex_unlock(&net->lock);
+    tap_guard_forget(net->guard, tap);
 }
 
 bool net_bridge_wanted(struct net *net, const char *bridge, const char *tap)

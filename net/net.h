@@ -49,6 +49,7 @@ int net_port_from_json(struct json_object *o, struct net_port **out, struct err 
 struct net;
 int net_new(struct net **out, struct loop *loop, const struct conf *conf, struct err *e);
 void net_free(struct net *net);
+DEFINE_CLEANUP(struct net *, net_free)
 void net_set_conf(struct net *net, const struct conf *conf);
 
 /* BLOCKS. Is the bridge present, or can it be made (its physical interface is mapped and present)? */

@@ -72,6 +72,7 @@ struct net_ops {
     /* Takes away a bridge that plug made, if nobody else uses it by now; NULL = there is none. */
     int (*remove_bridge)(const struct net_look *look, const char *bridge, const char *uplink,
                          struct err *e);
+    bool guards_tap; /* others than the tap's maker set its flags (net/tap_guard.h) */
     /* Adds what exists and may be a leftover; the wrapper drops rows of instances that are known. */
     int (*audit)(const struct net_look *look, struct net_audit_rows *rows, struct err *e);
 

@@ -505,6 +505,7 @@ const struct net_ops net_ovs_ops = {
     .present = ovs_present,
     .plug = ovs_plug,
     .unplug = ovs_unplug,
+    .guards_tap = true,
     .audit = ovs_audit,
     .arm = ovs_arm,
     .disarm = ovs_disarm,

@@ -21,6 +21,7 @@
 #include "lib/text.h"
 #include "net/openflow.h"
 #include "net/ovsdb.h"
+#include "net/tap_guard.h"
 
 LOG_MODULE(net);
 
@@ -288,7 +289,9 @@ unsigned ovs_announce(struct net_armed_port *p, struct err *e)
         return 0;
     for (size_t i = 0; i < p->n_frames; i++)
         openflow_put_packet_out(&o->out, o->version, o->port_number, &p->frames[i]);
-    if (line_flush(o) == 0)
+    int left = line_flush(o);
+    tap_guard_check(p->port->tap); /* also for an agent that began after the tap */
+    if (left == 0)
         return (unsigned)p->n_frames;
     line_lost(o, "cannot be written");
     (void)err_set(e, ERR_NET_PLUG, "the OpenFlow connection to bridge %s was lost",

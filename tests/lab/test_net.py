@@ -700,6 +700,50 @@ def test_ovs_a_guest_that_starts_again_is_heard(world, switches, between):
             good(t.ask(command))
 
 
+def is_up(host, tap=TAP):
+    return 'UP' in host.links('dev', tap)[0]['flags']
+
+
+def test_ovs_a_new_tap_that_is_taken_down_is_put_up_again(world, switches):
+    """As when ovs-vswitchd writes the flags that it read before libvirt put the tap up."""
+    _, switch = switches
+    t = ovs_tool(world.b, switch)
+    good(t.ask('plug'))
+    for _ in range(2):
+        guest = world.b.guest()
+        wait_until('tap that is up', lambda: is_up(world.b))
+        for _ in range(2):
+            world.b.ip('link', 'set', TAP, 'down')
+            wait_until('tap that is up again', lambda: is_up(world.b))
+        guest.end()
+
+
+def test_a_tap_that_nobody_else_sets_up_may_be_taken_down(world):
+    bridge_with_uplink(world.b)
+    t = world.b.tool()
+    good(t.ask('plug'))
+    world.b.guest()
+    world.b.ip('link', 'set', TAP, 'down')
+    for _ in range(5):  # turns of its loop
+        good(t.ask('present'))
+    assert not is_up(world.b)
+
+
+def test_ovs_announcing_puts_up_a_tap_that_was_taken_down_while_no_agent_looked(world, switches):
+    _, switch = switches
+    t = ovs_tool(world.b, switch)
+    good(t.ask('plug'))
+    t.end()
+    world.b.guest()
+    world.b.ip('link', 'set', TAP, 'down')
+    t = ovs_tool(world.b, switch)
+    good(t.ask('ready 5000'))
+    good(t.ask('arm'))
+    assert not is_up(world.b)
+    good(t.ask('announce'))
+    wait_until('tap that is up again', lambda: is_up(world.b))
+
+
 def test_ovs_a_port_is_wired_when_neutrons_agent_has_given_it_a_vlan(world, switches):
     _, switch = switches
     t = ovs_tool(world.b, switch)
