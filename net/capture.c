@@ -239,6 +239,12 @@ void injector_close(struct injector *injector)
 
 bool injector_put(struct injector *injector, const uint8_t *frame, size_t length)
 {
-    return length >= CAPTURE_FRAME_MIN && length <= CAPTURE_FRAME_MAX &&
-           send(injector->fd, frame, length, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)length;
+    if (length < CAPTURE_FRAME_MIN || length > CAPTURE_FRAME_MAX) {
+        errno = EMSGSIZE;
+        return false;
+    }
+    ssize_t n = send(injector->fd, frame, length, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (n < 0 && errno == ENETDOWN) /* the socket tells it once more after the tap is up again */
+        n = send(injector->fd, frame, length, MSG_DONTWAIT | MSG_NOSIGNAL);
+    return n == (ssize_t)length;
 }

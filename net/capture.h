@@ -55,5 +55,5 @@ struct injector;
 int injector_open(struct injector **out, const char *tap, struct err *e);
 void injector_close(struct injector *injector);
 DEFINE_CLEANUP(struct injector *, injector_close)
-/* False if the kernel did not take it (the tap is full or gone, or this is no frame). */
+/* False if the kernel did not take it; errno tells why: ENOBUFS = the tap is full, ENETDOWN, ENXIO = it is gone. */
 bool injector_put(struct injector *injector, const uint8_t *frame, size_t length);

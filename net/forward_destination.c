@@ -6,15 +6,21 @@
  * QUIET_US: what is still on its way by the stream then would have to be older than frames that took the short way.
  * Whatever goes wrong, time ends it.
  *
+ * A tap that takes no frame (it is full, or down for a moment) is asked again every TICK_US; a frame that it did not
+ * take for WAIT_MAX_US is lost, and the log says what the kernel answered and in what state the tap was.
+ *
  * What the tap got since the pause is seen by a packet socket that nobody reads unless the switch-over fails.
  */
+#include <errno.h>
 #include <net/if.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "lib/clock.h"
 #include "lib/log.h"
 #include "lib/text.h"
 #include "net/forward_internal.h"
+#include "net/frame_queue.h"
 #include "net/hold.h"
 #include "net/netlink.h"
 
@@ -26,7 +32,9 @@ enum {
     QUIET_US = 2000,
     HOLD_MAX_US = 500000,
     HOLD_RUNNING_US = 20000, /* the guest runs: rather out of order than late */
-    EMPTY_MAX_US = 100000
+    EMPTY_MAX_US = 100000,
+    WAIT_MAX_US = 500000,
+    WAITING_BYTES = 16 * 1024 * 1024
 };
 
 enum stage { BEFORE, HOLDING, RELEASED, DONE };
@@ -34,7 +42,9 @@ enum stage { BEFORE, HOLDING, RELEASED, DONE };
 struct destination_tap {
     char name[IFNAMSIZ];
     uint8_t mac[FRAME_MAC_SIZE];
-    struct injector *injector; /* NULL while there is no tap */
+    struct injector *injector;  /* NULL while there is no tap */
+    struct frame_queue waiting; /* what the tap did not take yet */
+    bool told;                  /* that it takes none */
     struct hold *hold;
     struct capture *capture; /* since the pause */
 };
@@ -67,7 +77,7 @@ static void forget_tap(struct destination_tap *tap)
     tap->injector = NULL;
 }
 
-/* Fails as long as libvirt has not made the tap. */
+/* Fails as long as libvirt has not made the tap. What came meanwhile to a new one cannot be held any more. */
 static void get_ready(struct forward_destination *d, struct destination_tap *tap)
 {
     struct err e = ERR_INIT;
@@ -76,7 +86,8 @@ static void get_ready(struct forward_destination *d, struct destination_tap *tap
         log_err(LOG_LEVEL_DEBUG, &e, "%s", tap->name);
         return;
     }
-    if (d->mode == FORWARD_HELD && !tap->hold && hold_open(&tap->hold, tap->name, &e) < 0)
+    if (d->mode == FORWARD_HELD && d->stage == BEFORE && !tap->hold &&
+        hold_open(&tap->hold, tap->name, &e) < 0)
         log_err(LOG_LEVEL_DEBUG, &e, "%s", tap->name);
 }
 
@@ -89,7 +100,7 @@ static void link_changed(void *aux, const struct link *link)
             continue;
         if (link->gone)
             forget_tap(&d->taps[i]);
-        else if (link->up && d->stage == BEFORE)
+        else if (link->up)
             get_ready(d, &d->taps[i]);
     }
 }
@@ -100,6 +111,90 @@ static void link_lost(void *aux)
 
     for (size_t i = 0; d->stage == BEFORE && i < d->n_taps; i++)
         get_ready(d, &d->taps[i]);
+}
+
+/* ---- forwarded frames into taps ---- */
+
+static void tell_refusal(const struct forward_destination *d, struct destination_tap *tap,
+                         int reason)
+{
+    _cleanup_(netlink_freep) struct netlink *nl = NULL;
+    struct link link = {0};
+    bool found = false;
+
+    if (tap->told)
+        return;
+    tap->told = true;
+    if (netlink_open(&nl, NULL) == 0)
+        (void)netlink_link(nl, tap->name, &link, &found, NULL);
+    log_warning(
+        "migration %s: tap %s does not take forwarded frames now: %s (%s, index %d, %s, queue "
+        "length %d)",
+        d->uuid, tap->name, strerror(reason), found ? "there" : "not there", link.index,
+        link.running ? "up"
+        : link.up    ? "up without a carrier"
+                     : "down",
+        link.tx_queue_length);
+}
+
+/* 0, or why the tap did not take it. */
+static int put(struct forward_destination *d, struct destination_tap *tap, const uint8_t *frame,
+               size_t length)
+{
+    int reason = ENODEV;
+
+    if (tap->injector && injector_put(tap->injector, frame, length)) {
+        d->counts.forwarded++;
+        return 0;
+    }
+    if (tap->injector)
+        reason = errno;
+    tell_refusal(d, tap, reason);
+    return reason;
+}
+
+/* A frame that it does not like as such would only keep others waiting. */
+static bool may_be_taken_later(int reason)
+{
+    return reason == ENOBUFS || reason == EAGAIN || reason == ENETDOWN || reason == ENODEV;
+}
+
+/* In order: behind what waits already. */
+static void put_or_wait(struct forward_destination *d, struct destination_tap *tap,
+                        const uint8_t *frame, size_t length)
+{
+    int reason = tap->waiting.first ? EAGAIN : put(d, tap, frame, length);
+
+    if (reason == 0)
+        return;
+    d->counts.dropped += may_be_taken_later(reason)
+                             ? frame_queue_add(&tap->waiting, frame, length, clock_monotonic_us())
+                             : 1;
+    loop_timer_arm(d->timer, TICK_US);
+}
+
+static void put_waiting(struct forward_destination *d, int64_t now)
+{
+    for (size_t i = 0; i < d->n_taps; i++) {
+        struct frame_queue *waiting = &d->taps[i].waiting;
+        while (waiting->first) {
+            const struct queued_frame *f = waiting->first;
+            int reason = put(d, &d->taps[i], f->data, f->length);
+            if (may_be_taken_later(reason) && now - f->at_us < WAIT_MAX_US)
+                break;
+            d->counts.dropped += reason != 0;
+            free(frame_queue_take(waiting));
+        }
+    }
+}
+
+static size_t count_waiting(const struct forward_destination *d)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < d->n_taps; i++)
+        count += d->taps[i].waiting.count;
+    return count;
 }
 
 /* ---- letting go ---- */
@@ -173,7 +268,8 @@ static const char *may_release(const struct forward_destination *d, int64_t now)
         return "the time is over";
     if (d->resumed_us && now - d->resumed_us >= HOLD_RUNNING_US)
         return "the guest runs";
-    if (d->caught_up && now - d->paused_us >= SETTLE_US && now - d->last_frame_us >= QUIET_US)
+    if (d->caught_up && count_waiting(d) == 0 && now - d->paused_us >= SETTLE_US &&
+        now - d->last_frame_us >= QUIET_US)
         return "older ones have come";
     return NULL;
 }
@@ -183,6 +279,7 @@ static void tick(void *aux)
     struct forward_destination *d = aux;
     int64_t now = clock_monotonic_us();
 
+    put_waiting(d, now);
     if (d->stage == HOLDING) {
         const char *why = may_release(d, now);
         if (why)
@@ -190,7 +287,7 @@ static void tick(void *aux)
     } else if (d->stage == RELEASED && (is_empty(d) || now - d->released_us > EMPTY_MAX_US)) {
         finish(d);
     }
-    if (d->stage == HOLDING || d->stage == RELEASED)
+    if (d->stage == HOLDING || d->stage == RELEASED || count_waiting(d) > 0)
         loop_timer_arm(d->timer, TICK_US);
 }
 
@@ -210,11 +307,7 @@ static void put_frame(struct forward_destination *d, const uint8_t *data, size_t
         struct destination_tap *tap = &d->taps[i];
         if (memcmp(tap->mac, data, FRAME_MAC_SIZE) != 0)
             continue;
-        if (tap->injector &&
-            injector_put(tap->injector, data + FRAME_MAC_SIZE, length - FRAME_MAC_SIZE))
-            d->counts.forwarded++;
-        else
-            d->counts.dropped++;
+        put_or_wait(d, tap, data + FRAME_MAC_SIZE, length - FRAME_MAC_SIZE);
         return;
     }
 }
@@ -228,7 +321,7 @@ static void message(void *aux, uint8_t type, const uint8_t *data, size_t length)
         put_frame(d, data, length);
     } else if (type == FORWARD_CAUGHT_UP) {
         d->caught_up = true;
-        d->counts.held = d->counts.forwarded;
+        d->counts.held = d->counts.forwarded + count_waiting(d);
     }
 }
 
@@ -247,6 +340,7 @@ static int add_tap(struct forward_destination *d, const struct net_port *port, s
     struct destination_tap *tap = &d->taps[d->n_taps++];
 
     (void)snprintf(tap->name, sizeof(tap->name), "%s", port->tap);
+    tap->waiting.limit = WAITING_BYTES;
     return frame_parse_mac(port->mac, tap->mac, e);
 }
 
@@ -296,6 +390,7 @@ void forward_destination_free(struct forward_destination *destination)
     for (size_t i = 0; i < destination->n_taps; i++) {
         forget_tap(&destination->taps[i]);
         capture_close(destination->taps[i].capture);
+        frame_queue_clear(&destination->taps[i].waiting);
     }
     free(destination->taps);
     free(destination->uuid);
@@ -338,6 +433,8 @@ void forward_destination_reverted(struct forward_destination *destination)
     struct forward_destination *d = destination;
 
     d->caught_up = false;
+    for (size_t i = 0; i < d->n_taps; i++)
+        frame_queue_clear(&d->taps[i].waiting); /* the guest finds them at the source */
     if (d->stage == BEFORE)
         return;
     d->returning = true;
@@ -349,4 +446,5 @@ void forward_destination_counts(const struct forward_destination *destination,
                                 struct forward_counts *out)
 {
     *out = destination->counts;
+    out->dropped += count_waiting(destination);
 }

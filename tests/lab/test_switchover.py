@@ -103,3 +103,47 @@ def test_what_came_to_the_destination_is_given_back_when_the_switch_over_fails(l
     print(f"\nlost {seen['lost']} of {seen['sent']}, given back {s['returned']}, gap {seen['gap_ms']:.0f} ms")
     assert s['returned'] > 100 and seen['lost'] < s['returned'], (s, seen)
     whole(guest, 'hosta')
+
+
+def taken_down(host, tap):
+    """As by a program that writes all flags of a new tap, which it read before the tap was put up."""
+    def is_up():
+        return ',UP' in host.run(['ip', 'link', 'show', 'dev', tap], check=False).stdout
+    wait_until(60, f'{tap} up', is_up, 0.01)
+    host.ip('link', 'set', tap, 'down')
+
+
+def test_a_tap_that_is_taken_down_as_it_is_made_is_put_up_again_on_open_vswitch(lab_ovs):
+    """Its guest had no network at its new place, for ever, whatever the mode."""
+    a, b = agents(lab_ovs)
+    guest = lab_ovs.guest('kept', memory_mb=128)
+    with guest.probe() as probe:
+        start(a, guest, 'hostb', until=None)
+        taken_down(lab_ovs.hosts['hostb'], guest.taps[0])
+        record = a.wait_end(guest, 90)
+        time.sleep(0.5)
+    said = b.log()
+    assert record['status'] == 'completed', record
+    print(f"\nlost {probe.result['lost']} of {probe.result['sent']}, gap {probe.result['gap_ms']:.0f} ms")
+    assert f'tap {guest.taps[0]} was taken down' in said and 'it is up again' in said, said[-2000:]
+    whole(guest, 'hostb')
+
+
+def test_frames_wait_for_a_tap_that_takes_none_for_a_moment(lab):
+    """One in three may fail: the test is quick enough only on a machine that is not too busy."""
+    a, b = agents(lab)
+    guest = lab.guest('kept', memory_mb=128)
+    for source, to in ((a, b), (b, a), (a, b)):
+        tap, host, before = guest.taps[0], to.host, len(to.log())
+        with guest.probe() as probe:
+            start(source, guest, host.name, until=None)
+            taken_down(host, tap)
+            wait_until(60, 'refused frame', lambda: f'tap {tap} does not take forwarded frames now: Network is down' in to.log()[before:], 0.01)
+            host.ip('link', 'set', tap, 'up')
+            record = source.wait_end(guest, 90)
+        assert record['status'] == 'completed', record
+        s = record['result']['switchover']
+        print(f"\nlost {probe.result['lost']}, {s}")
+        if s['dropped'] == 0 and s['forwarded'] > 0:
+            return
+    assert False, s
