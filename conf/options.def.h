@@ -744,7 +744,7 @@ OPT(consoleauth, token_ttl, INT, "600", .min = 1, .max = CONF_NO_MAX, .unit = "s
 
 GROUP(net, "Wiring of ports on this host.")
 
-OPT(net, switchover, ENUM, "announce", .words = "off|announce|forward|hold", .flags = CONF_RELOAD,
+OPT(net, switchover, ENUM, "hold", .words = "off|announce|forward|hold", .flags = CONF_RELOAD,
     .help = "What is done so that no frame is lost while an instance moves from one host to the other.",
     .more = "announce: the destination announces the instance's addresses at the moment the source pauses it, so that switches learn the new "
             "place meanwhile. forward: besides, frames that still reach the source go to the destination, encrypted, on the migration network. "
