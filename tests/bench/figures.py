@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import random
+import signal
 import statistics
 import sys
 
@@ -137,9 +138,15 @@ def save(path, rows):
         json.dump([{**vars(r), 'of': r.of.__name__, 'ratio': r.ratio(), 'verdict': r.verdict()} for r in rows], f, indent=1)
 
 
+def end_on_sigterm():
+    """So that labs are removed."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit('bench: terminated'))
+
+
 def main(module):
     """Runs the command; its exit status does not tell whether goals are met."""
     args = parse(module)
+    end_on_sigterm()
     try:
         rows = module.measure(args)
     except LabError as e:

@@ -11,6 +11,7 @@ import subprocess
 import time
 
 import figures  # noqa: F401 (finds the lab)
+from agents import program  # noqa: F401 (for those who import this)
 from lab import Lab, LabError, prepare_destination
 from namespaces import remove_tree, wait_until
 
@@ -66,10 +67,10 @@ def qemu_events(host, name, since):
     return found
 
 
-def undefined_at(host, name, since):
-    """When libvirt told that the source's domain is no more (milliseconds): the last that it does before its call returns."""
+def stopped_at(host, name, since):
+    """When libvirt told that the source's QEMU is no more (to the millisecond): the last that it tells before its call returns."""
     for at, domain, what in reversed(LIFECYCLE.findall(host.services['events'].output())):
-        if domain == name and what.startswith('Undefined'):
+        if domain == name and what == 'Stopped Migrated':
             seconds = unix(at[:-5])
             return seconds if seconds >= since else None
     return None
@@ -91,7 +92,7 @@ def moments(lab, guest, source, to, since):
     seen = qemu_events(lab.hosts[source], guest.name, since)
     return {'first byte': first(seen, 'JOB_STATUS_CHANGE running', 'active'), 'stop': first(seen, 'STOP'),
             **{state: first(seen, state) for state in ('pre-switchover', 'device', 'completed')},
-            'undefined': undefined_at(lab.hosts[source], guest.name, since),
+            'stopped': stopped_at(lab.hosts[source], guest.name, since),
             'resume': first(qemu_events(lab.hosts[to], guest.name, since), 'RESUME')}
 
 
@@ -170,4 +171,4 @@ def run(lab, guest, system, settings=()):
         raise LabError(f'{system}: the guest is on {guest.where()}, not on {to}')
     at = moments(lab, guest, source, to, asked)
     return {'system': system, 'record': record, 'at': at, 'total_ms': seconds * 1000, 'first_byte_ms': (at['first byte'] - begun) * 1000,
-            'reaction_ms': (returned - at['undefined']) * 1000 if at['undefined'] and returned else None, **pause(at)}
+            'reaction_ms': (returned - at['stopped']) * 1000 if at['stopped'] and returned else None, **pause(at)}
