@@ -17,7 +17,8 @@ from namespaces import wait_until
 
 RUNS, FEW = 2, 1
 OURS = 'computed'
-KINDS = ({'memory_mb': 128, 'fill': 40}, {'memory_mb': 160, 'fill': 64}, {'memory_mb': 128, 'hot_set': 8, 'dirty': 2}, {'memory_mb': 128, 'disk_rate': 1, 'disk_hot': 8})
+KINDS = ({'memory_mb': 128, 'fill': 40}, {'memory_mb': 160, 'fill': 64}, {'memory_mb': 128, 'hot_set': 8, 'dirty': 2},
+         {'memory_mb': 128, 'disk_rate': 1, 'disk_hot': 8})
 
 
 def options(p):

@@ -67,7 +67,8 @@ def one(lab, guest, system, rate):
         moves.configure(lab, net={'switchover': mode})
     r = (answered if rate <= ANSWERED else counted)(lab, guest, system, rate)
     did = r['record']['result']['switchover']['mode'] if r['record'] else moves.VIRSH
-    print(f'{rate:6}/s {system:9} {r["sent"]:6} sent, lost {r["lost"]:4} ({r["lost_at_pause"]} at the pause), reordered {r["reordered"]:3}, duplicated {r["duplicated"]:3}, pause {r["pause_ms"]:6.1f} ms'
+    print(f'{rate:6}/s {system:9} {r["sent"]:6} sent, lost {r["lost"]:4} ({r["lost_at_pause"]} at the pause), '
+          f'reordered {r["reordered"]:3}, duplicated {r["duplicated"]:3}, pause {r["pause_ms"]:6.1f} ms'
           + (f', gap {r["gap_ms"]:6.1f} ms' if r['gap_ms'] else '') + (f', probe late by {r["late_ms"]:.0f} ms' if r['late_ms'] > 20 else '')
           + ('' if did == system else f', done as {did}'), flush=True)
     return r
