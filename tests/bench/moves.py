@@ -14,6 +14,7 @@ import figures  # noqa: F401 (finds the lab)
 from agents import program  # noqa: F401 (for those who import this)
 from lab import Lab, LabError, prepare_destination
 from namespaces import remove_tree, wait_until
+from scenarios import newest
 
 FLAGS = ('--auto-converge', '--copy-storage-synchronous-writes')
 VIRSH = 'virsh'
@@ -133,8 +134,8 @@ def by_virsh(lab, guest, source, to, flags=FLAGS, timeout=300):
 
 
 def account(agent, guest):
-    """All that an agent knows of a guest's newest migration: record, timeline, samples."""
-    return agent.computectl('report', guest.uuid, parse=True)
+    """All that an agent knows of the newest migration of a guest away from it: record, timeline, samples."""
+    return agent.computectl('report', '--migration', newest(agent, guest)['uuid'], parse=True)
 
 
 def stamps(record, host):
