@@ -6,6 +6,7 @@
 
 #include "agent/migration.h"
 #include "lib/clock.h"
+#include "lib/fault.h"
 #include "lib/json.h"
 #include "lib/log.h"
 
@@ -112,6 +113,12 @@ static const char *const state_texts[] = {
     MACHINE_STATES(X)
 #undef X
 };
+/* A state is in memory and not yet on the disk. */
+static const char *const state_points[] = {
+#define X(id, text) "machine." #id,
+    MACHINE_STATES(X)
+#undef X
+};
 static const char *const event_names[] = {
 #define X(id, text) text,
     MACHINE_EVENTS(X)
@@ -155,6 +162,7 @@ void machine_event(struct migration *migration, enum machine_event event)
     migration_ref(migration);
     migration->state = row->next;
     migration->updated_us = clock_realtime_us();
+    (void)fault_point(state_points[row->next], NULL);
     if (row->action)
         row->action(migration);
     migration_unref(migration);

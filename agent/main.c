@@ -119,6 +119,9 @@ static void reload(void *aux, int signal_number)
     e = ERR_INIT;
     if (agent_reload(&p->agent, &report, &e) < 0)
         log_err(LOG_LEVEL_ERROR, &e, "the configuration stays as it was");
+    e = ERR_INIT;
+    if (p->fault_file && fault_load(p->fault_file, &e) < 0)
+        log_err(LOG_LEVEL_ERROR, &e, "the fault points stay as they were");
 }
 
 static void feed_watchdog(void *aux)

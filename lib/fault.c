@@ -13,7 +13,10 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "lib/log.h"
 #include "lib/text.h"
+
+LOG_MODULE(fault);
 
 enum { FAULTS_MAX = 32, NAME_SIZE = 64, FILE_MAX = 16384, DELAY_MAX_MS = 600000 };
 enum fault_action { FAULT_ERROR, FAULT_CRASH, FAULT_DELAY, FAULT_HANG };
@@ -37,10 +40,15 @@ static struct fault_table fault_table;
 static uint64_t fault_generation; /* counts changes of the table, which end hangs */
 static atomic_uint fault_armed;
 
+static const char *const words[] = {
+    [FAULT_ERROR] = "error",
+    [FAULT_CRASH] = "crash",
+    [FAULT_DELAY] = "delay",
+    [FAULT_HANG] = "hang",
+};
+
 static int parse_action(char *text, struct fault *fault, struct err *e)
 {
-    static const char *const words[] = {
-        [FAULT_ERROR] = "error", [FAULT_CRASH] = "crash", [FAULT_HANG] = "hang"};
     char *at = strchr(text, '@');
 
     if (at) {
@@ -49,7 +57,7 @@ static int parse_action(char *text, struct fault *fault, struct err *e)
             return -1;
     }
     for (size_t i = 0; i < ARRAY_LEN(words); i++)
-        if (text_equal(words[i], text)) {
+        if (i != FAULT_DELAY && text_equal(words[i], text)) {
             fault->action = (enum fault_action)i;
             return 0;
         }
@@ -160,6 +168,7 @@ int fault_load(const char *file, struct err *e)
     if (result < 0)
         return err_prefix(e, "%s:%d", file, number);
     install(&table);
+    log_warning("%u fault point(s) are armed by %s", table.count, file);
     return 0;
 }
 
@@ -171,11 +180,10 @@ static void sleep_ms(int64_t ms)
         ;
 }
 
-/* Finds the armed fault of this pass and copies it. For `hang`, waits under the same lock. */
-static bool take(const char *name, struct fault *out)
+/* Finds the armed fault of this pass and copies it; *generation is the table's that it was found in. */
+static bool take(const char *name, struct fault *out, uint64_t *generation)
 {
     bool found = false;
-    uint64_t generation;
 
     pthread_mutex_lock(&fault_lock);
     for (unsigned i = 0; i < fault_table.count && !found; i++) {
@@ -187,19 +195,28 @@ static bool take(const char *name, struct fault *out)
         found = !fault->only || fault->only == fault->passed;
         *out = *fault;
     }
-    generation = fault_generation;
-    while (found && out->action == FAULT_HANG && generation == fault_generation)
-        pthread_cond_wait(&fault_changed, &fault_lock);
+    *generation = fault_generation;
     pthread_mutex_unlock(&fault_lock);
     return found;
+}
+
+static void wait_for_change(uint64_t generation)
+{
+    pthread_mutex_lock(&fault_lock);
+    while (generation == fault_generation)
+        pthread_cond_wait(&fault_changed, &fault_lock);
+    pthread_mutex_unlock(&fault_lock);
 }
 
 int fault_point(const char *name, struct err *e)
 {
     struct fault fault;
+    uint64_t generation;
 
-    if (!atomic_load_explicit(&fault_armed, memory_order_relaxed) || !take(name, &fault))
+    if (!atomic_load_explicit(&fault_armed, memory_order_relaxed) ||
+        !take(name, &fault, &generation))
         return 0;
+    log_warning("fault point %s: %s", name, words[fault.action]);
     switch (fault.action) {
     case FAULT_CRASH:
         (void)raise(SIGKILL);
@@ -208,6 +225,7 @@ int fault_point(const char *name, struct err *e)
         sleep_ms(fault.delay_ms);
         break;
     case FAULT_HANG:
+        wait_for_change(generation);
         break;
     case FAULT_ERROR:
         return err_set(e, ERR_SYSTEM, "the fault point %s is armed to fail", name);

@@ -140,3 +140,24 @@ UNIT_TEST(loads, "root's file arms its lines, all or none")
     UNIT_OK(fault_load(NULL, &unit_err));
     UNIT_OK(fault_point("a", &unit_err));
 }
+
+UNIT_TEST(loads_again, "a file that is read again replaces what was armed and ends what hangs")
+{
+    _cleanup_(str_freep) char *file = text_format("%s/faults", unit_directory());
+    pthread_t thread;
+
+    if (geteuid() != 0)
+        UNIT_SKIP("needs root: the file must be root's");
+    unit_write_file(file, "a=hang\n");
+    UNIT_EQ(chmod(file, 0600), 0);
+    UNIT_OK(fault_load(file, &unit_err));
+    atomic_store(&hung, 0);
+    pthread_create(&thread, NULL, hang, NULL);
+    while (atomic_load(&hung) == 0)
+        usleep(1000);
+    unit_write_file(file, "b=error\n");
+    UNIT_OK(fault_load(file, &unit_err));
+    pthread_join(thread, NULL);
+    UNIT_EQ(hung, 2);
+    UNIT_FAILS(fault_point("b", &unit_err), ERR_SYSTEM);
+}
