@@ -106,6 +106,8 @@ struct migration {
     bool destination_prepared; /* source: there may be something to take back there;
                                   destination: the answer was given, a guest may have come */
     bool abort_requested;
+    bool abort_outstanding, abort_taken,
+        abort_again;      /* libvirt is being asked; said yes; said no at first */
     bool switching;       /* between the pause and its outcome: no samples, no tuning */
     bool suspended_by_us; /* force-complete paused the guest */
     bool forcing;         /* and the call to libvirt is under way */

@@ -20,7 +20,7 @@
 
 LOG_MODULE(monitor);
 
-enum { SAMPLE_PERIOD_US = 500000, IDLE_PERIOD_S = 5 };
+enum { SAMPLE_PERIOD_US = 500000, ABORT_PERIOD_US = 100000, IDLE_PERIOD_S = 5 };
 
 /* ---- acting on libvirt ---- */
 
@@ -80,13 +80,35 @@ static void post_copy_failed(struct migration *m)
     m->policy.timeout_fired = false;
 }
 
-/* It goes on as before; a timeout asks for it again with the next sample. */
-static void abort_failed(struct migration *m)
+static bool is_running(const struct migration *m)
 {
-    if (m->state != MACHINE_SOURCE_RUNNING)
+    return m->state == MACHINE_SOURCE_RUNNING || m->state == MACHINE_SOURCE_OBSERVING;
+}
+
+/* Wanted, and libvirt has not said yes: it had no job yet, or was away. A guest in post-copy cannot come back. */
+static bool abort_is_due(const struct migration *m)
+{
+    return is_running(m) && m->abort_requested && !m->abort_outstanding && !m->abort_taken &&
+           !m->post_copy_running;
+}
+
+/* Libvirt says no to one that comes before its job, and the job would go on: it is told again when it is seen. */
+static void abort_asked(struct migration *m, const struct migration_job *job)
+{
+    m->abort_outstanding = false;
+    if (job->result == 0) {
+        m->abort_taken = true;
+        return;
+    }
+    if (!abort_is_due(m))
         return; /* libvirt's call has ended; what is here decides */
-    m->abort_requested = false;
-    m->policy.timeout_fired = false;
+    log_err(LOG_LEVEL_DEBUG, &job->e, "migration %s: abort", m->uuid);
+    if (!m->abort_again)
+        migration_note(m, "libvirt does not take the abort yet (%s); it is asked again",
+                       job->e.text);
+    m->abort_again = true;
+    if (m->monitor_timer)
+        loop_timer_arm(m->monitor_timer, ABORT_PERIOD_US);
 }
 
 static void tuned(struct migration_job *job)
@@ -98,6 +120,10 @@ static void tuned(struct migration_job *job)
         forcing_failed(m);
     if (tune->what == TUNE_FORCE)
         source_forcing_ended(m);
+    if (tune->what == TUNE_ABORT) {
+        abort_asked(m, job);
+        return;
+    }
     if (job->result == 0) {
         if (tune->what == TUNE_POST_COPY) {
             m->post_copy_running = true;
@@ -108,8 +134,6 @@ static void tuned(struct migration_job *job)
     log_err(LOG_LEVEL_WARNING, &job->e, "migration %s: %s", m->uuid, job->name);
     if (tune->what == TUNE_POST_COPY)
         post_copy_failed(m);
-    if (tune->what == TUNE_ABORT)
-        abort_failed(m);
 }
 
 static void tune(struct migration *m, enum tuning what, int64_t value, const char *name)
@@ -123,16 +147,13 @@ static void tune(struct migration *m, enum tuning what, int64_t value, const cha
     t->what = what;
     t->value = value;
     m->forcing = m->forcing || what == TUNE_FORCE;
-    /* that we paused the guest must be known to the next start, which resumes it if it has to */
-    migration_submit(m, &job, false, what == TUNE_FORCE);
+    m->abort_outstanding = m->abort_outstanding || what == TUNE_ABORT;
+    job.goes_on_without_record = what == TUNE_ABORT;
+    /* the next start must know that we paused the guest, to resume it if it has to, and that it shall stay */
+    migration_submit(m, &job, false, what == TUNE_FORCE || what == TUNE_ABORT);
 }
 
 /* ---- what operators and the policy may do ---- */
-
-static bool is_running(const struct migration *m)
-{
-    return m->state == MACHINE_SOURCE_RUNNING || m->state == MACHINE_SOURCE_OBSERVING;
-}
 
 int source_abort(struct migration *m, struct err *e)
 {
@@ -172,7 +193,8 @@ void source_abort_running(struct migration *m)
     if (!m->abort_requested)
         migration_note(m, "abort asked for");
     m->abort_requested = true;
-    tune(m, TUNE_ABORT, 0, "abort");
+    if (!m->abort_outstanding)
+        tune(m, TUNE_ABORT, 0, "abort");
 }
 
 static void start_post_copy(struct migration *m, const char *why)
@@ -374,6 +396,8 @@ static void sampled(struct migration_job *job)
     }
     if (!is_running(m) || m->switching || !sample->job.active)
         return;
+    if (abort_is_due(m))
+        tune(m, TUNE_ABORT, 0, "abort");
     if (!m->progress.has_job)
         first_seen(m);
     m->progress.job = sample->job;
@@ -404,7 +428,7 @@ static void tick(void *aux)
 {
     struct migration *m = aux;
 
-    loop_timer_arm(m->monitor_timer, SAMPLE_PERIOD_US);
+    loop_timer_arm(m->monitor_timer, abort_is_due(m) ? ABORT_PERIOD_US : SAMPLE_PERIOD_US);
     sample_now(m);
 }
 
@@ -413,7 +437,7 @@ void monitor_iteration(struct migration *m, int iteration)
     m->progress.job.iteration = iteration;
     memory_began(m, iteration);
     /* when the rest fits into the pause, the switch-over is due: nothing may stand in its way */
-    if (m->monitor_timer && !m->progress.last_pass)
+    if (m->monitor_timer && (!m->progress.last_pass || abort_is_due(m)))
         sample_now(m);
 }
 

@@ -583,6 +583,12 @@ static void run_journaled(struct migration_job *journal)
         source_outcome(m, VIRT_OUTCOME_FAILED, &journal->e);
         return;
     }
+    if (m->abort_requested) {
+        struct err e = ERR_INIT;
+        err_set(&e, ERR_CANCELLED, "aborted before libvirt was asked to move it");
+        source_outcome(m, VIRT_OUTCOME_CANCELLED, &e);
+        return;
+    }
     struct run *run = NEW(struct run);
     run->virt = m->agent->virt;
     run->uuid = text_dup(m->instance_uuid);

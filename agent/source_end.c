@@ -253,6 +253,8 @@ void source_finish(struct migration *m)
     if (m->progress.ended_us == 0)
         m->progress.ended_us = clock_monotonic_us();
     migration_wait_end(m);
+    if (m->abort_requested)
+        migration_note(m, "the abort came too late: the guest is on %s", m->destination_host);
     bindings_switch(m); /* the pause did it; after a restart, or without its event, now */
     save_host(m, host_saved, migration_ref(m));
     migration_submit(m, &job, false, true);

@@ -65,6 +65,12 @@ def lab(bridge_lab):
     yield from _spotless(bridge_lab)
 
 
+@pytest.fixture(scope='module')
+def shared_lab(bridge_lab):
+    """For a file whose tests go on from one another: the hosts are looked at when all have run."""
+    yield from _spotless(bridge_lab)
+
+
 @pytest.fixture
 def lab_ovs(ovs_lab):
     yield from _spotless(ovs_lab)

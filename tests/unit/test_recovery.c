@@ -197,6 +197,23 @@ UNIT_TEST(running_goes_on, "a job that runs on is watched again and may be abort
     UNIT_EQ(did("abort"), 1);
 }
 
+UNIT_TEST(running_aborted, "an abort that the former agent did not get rid of is told to libvirt")
+{
+    w = world_open(NULL);
+    world_add_guest(w, VIRT_STATE_RUNNING);
+    virt_fake_samples(w->agent.virt, WORLD_INSTANCE, &running_job, 1);
+    world_begin_source(w);
+    world_run_source(w);
+    _cleanup_(json_putp) struct json_object *record = world_record(w, WORLD_MIGRATION, "source");
+    json_add_bool(record, "abort_requested", true);
+    world_leave_record(w, WORLD_MIGRATION, "source", record);
+    world_restart(w);
+    UNIT_STR(state(), "SOURCE_OBSERVING");
+    UNIT_EQ(did("abort"), 0);
+    world_pass(w, USEC_PER_SEC, USEC_PER_SEC / 10);
+    UNIT_TRUE(did("abort") > 0);
+}
+
 UNIT_TEST(running_failed, "running here, no job: it failed while the agent was away")
 {
     source_left("SOURCE_RUNNING", VIRT_STATE_RUNNING);

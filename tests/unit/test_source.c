@@ -866,22 +866,66 @@ UNIT_TEST(abort_too_late, "a migration that completes in spite of an abort is co
     virt_fake_fail(w->agent.virt, "abort", ERR_VIRT, "too late", 1);
     abort_it();
     finish(VIRT_OUTCOME_COMPLETED, NULL);
+    _cleanup_(str_freep) char *actions = json_text(source()->progress.actions);
+    UNIT_HAS(actions, "the abort came too late: the guest is on os-hostb");
     confirm();
     words_are("queued preparing running completed");
 }
 
-UNIT_TEST(abort_refused, "an abort that libvirt refused may be asked for again, and tuning goes on")
+UNIT_TEST(abort_refused, "an abort that libvirt refused is asked for again until it is taken")
 {
     start();
     sample_is(job_with(128));
-    virt_fake_fail(w->agent.virt, "abort", ERR_VIRT, "not now", 1);
+    virt_fake_fail(w->agent.virt, "abort", ERR_VIRT, "not now", 3);
     abort_it();
-    world_pass(w, USEC_PER_SEC, USEC_PER_SEC / 2);
-    UNIT_EQ(did("set_downtime"), 1);
-    abort_it();
+    UNIT_EQ(did("abort"), 1);
+    world_pass(w, USEC_PER_SEC, USEC_PER_SEC / 10);
     WORLD_UNTIL(w, waits(RPC_METHOD_rollback_live_migration_at_destination));
+    UNIT_EQ(did("abort"), 4);
+    UNIT_EQ(did("set_downtime"), 0);
     take_back();
     words_are("queued preparing running cancelled");
+}
+
+UNIT_TEST(abort_early,
+          "an abort before libvirt's job is in the journal and told again when the job is seen")
+{
+    start();
+    virt_fake_samples(w->agent.virt, WORLD_INSTANCE, &(struct virt_job){.active = false}, 1);
+    virt_fake_fail(w->agent.virt, "abort", ERR_VIRT, "no job is active", 1);
+    abort_it();
+    world_pass(w, 2 * USEC_PER_SEC, USEC_PER_SEC / 10);
+    UNIT_EQ(did("abort"), 1);
+    _cleanup_(json_putp) struct json_object *record = world_record(w, WORLD_MIGRATION, "source");
+    UNIT_TRUE(json_get_bool(record, "abort_requested", false));
+    _cleanup_(str_freep) char *actions = json_text(source()->progress.actions);
+    UNIT_HAS(actions, "no job is active");
+    sample_is(job_with(250));
+    virt_fake_iteration(w->agent.virt, WORLD_INSTANCE, 1);
+    WORLD_UNTIL(w, waits(RPC_METHOD_rollback_live_migration_at_destination));
+    UNIT_EQ(did("abort"), 2);
+    take_back();
+    words_are("queued preparing running cancelled");
+    ended_here();
+}
+
+UNIT_TEST(abort_before_call,
+          "an abort while the record of libvirt's call is written starts nothing")
+{
+    reopen(&(struct world_options){.threads = 4});
+    world_add_guest(w, VIRT_STATE_RUNNING);
+    world_begin_source(w);
+    WORLD_UNTIL(w, waits(RPC_METHOD_pre_live_migration));
+    UNIT_OK(fault_arm("journal.fsync=hang", &unit_err));
+    fake_rpc_answer(waits(RPC_METHOD_pre_live_migration), world_result("063"));
+    WORLD_UNTIL(w, text_equal(state(), "SOURCE_RUNNING"));
+    UNIT_OK(source_abort(source(), &unit_err));
+    fault_disarm_all();
+    WORLD_UNTIL(w, waits(RPC_METHOD_rollback_live_migration_at_destination));
+    UNIT_EQ(did("migrate"), 0);
+    take_back();
+    words_are("queued preparing running cancelled");
+    ended_here();
 }
 
 UNIT_TEST(abort_finished, "an abort after the move is refused with the state")
