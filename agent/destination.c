@@ -76,8 +76,6 @@ static void accepted(struct migration_job *job)
         machine_event(m, MACHINE_EVENT_REFUSED);
         return;
     }
-    if (m->request)
-        rpc_request_accept(m->request);
     cloud_server_group_check(m->agent->cloud, m->context, m->instance_uuid, NULL, group_checked,
                              migration_ref(m));
 }

@@ -110,6 +110,8 @@ struct migration {
         abort_again;      /* libvirt is being asked; said yes; said no at first */
     bool switching;       /* between the pause and its outcome: no samples, no tuning */
     bool suspended_by_us; /* force-complete paused the guest */
+    bool force_waits;     /* for libvirt's job */
+    bool memory_begun;    /* the disks, if any, are copied */
     bool forcing;         /* and the call to libvirt is under way */
     bool back_waits;      /* taking back waits for that call */
     bool post_copy_running, post_copy_possible;

@@ -203,8 +203,22 @@ static void start_post_copy(struct migration *m, const char *why)
     tune(m, TUNE_POST_COPY, 0, "switch to post-copy");
 }
 
+/* A guest that is paused before libvirt has looked at it stays paused at the destination, and a limit that is
+ * lifted before libvirt sets it stays: what is asked for so early waits until there is something to send. */
+static bool may_be_forced(const struct migration *m)
+{
+    const struct virt_job *job = &m->progress.job;
+
+    return m->progress.has_job && job->memory_total + job->disk_total > 0;
+}
+
 static void force(struct migration *m, const char *why)
 {
+    m->force_waits = !may_be_forced(m);
+    if (m->force_waits) {
+        migration_note(m, "it is completed by force as soon as it has begun: %s", why);
+        return;
+    }
     if (m->post_copy_possible && m->settings.post_copy) {
         start_post_copy(m, why);
         return;
@@ -376,10 +390,16 @@ static void first_seen(struct migration *m)
         monitor_bandwidth_changed(m);
 }
 
-/* The first pass over memory: the disks are copied, and what they took may be shared again. */
+/* The first pass over memory: the disks are copied, and what they took may be shared again. What a paused guest's
+ * memory may take was told while libvirt copied them, and libvirt may have set its own since. */
 static void memory_began(struct migration *m, int iteration)
 {
-    if (iteration == 0 || m->disks_bandwidth_mib == 0)
+    if (iteration == 0 || m->memory_begun)
+        return;
+    m->memory_begun = true;
+    if (m->suspended_by_us)
+        tune(m, TUNE_BANDWIDTH, 0, "lift the bandwidth limit again");
+    if (m->disks_bandwidth_mib == 0)
         return;
     m->disks_bandwidth_mib = 0;
     source_share_bandwidth(m->agent);
@@ -402,6 +422,8 @@ static void sampled(struct migration_job *job)
         first_seen(m);
     m->progress.job = sample->job;
     m->progress.has_job = true;
+    if (m->force_waits && !m->abort_requested && may_be_forced(m))
+        force(m, "asked for before");
     memory_began(m, sample->job.iteration);
     decide(m);
     migration_story_sample(m);

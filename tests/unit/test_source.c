@@ -152,6 +152,14 @@ static void sample_is(struct virt_job job)
     virt_fake_samples(w->agent.virt, WORLD_INSTANCE, &job, 1);
 }
 
+/* Libvirt has begun, and it was seen. */
+static void start_copy(void)
+{
+    start();
+    sample_is(job_with(128));
+    world_pass(w, USEC_PER_SEC / 5, USEC_PER_SEC / 10);
+}
+
 /* ---- the happy path ---- */
 
 UNIT_TEST(moves, "a guest moves; the words are Nova's, the journal is before each question")
@@ -508,6 +516,8 @@ UNIT_TEST(shared_disks,
 UNIT_TEST(shared_forced, "a guest that was paused by force is not limited again")
 {
     open_shared();
+    sample_is(job_with(128));
+    world_pass(w, USEC_PER_SEC / 5, USEC_PER_SEC / 10);
     force_it();
     UNIT_TRUE(was_called("set_bandwidth " WORLD_INSTANCE " 0"));
     second();
@@ -925,6 +935,7 @@ UNIT_TEST(abort_before_call,
     UNIT_EQ(did("migrate"), 0);
     take_back();
     words_are("queued preparing running cancelled");
+    WORLD_UNTIL(w, !source());
     ended_here();
 }
 
@@ -961,7 +972,7 @@ UNIT_TEST(abort_post_copy, "in post-copy nothing can be called back")
 
 UNIT_TEST(force_pauses, "force-complete lifts the bandwidth limit, then pauses the guest")
 {
-    start();
+    start_copy();
     UNIT_EQ(force_it()->end, FAKE_REPLIED);
     char **calls = virt_fake_calls(w->agent.virt);
     size_t lifted = 0, paused = 0;
@@ -979,7 +990,7 @@ UNIT_TEST(force_pauses, "force-complete lifts the bandwidth limit, then pauses t
 
 UNIT_TEST(force_failed, "a guest that was paused by force runs again when the move failed")
 {
-    start();
+    start_copy();
     force_it();
     UNIT_EQ(virt_fake_state(w->agent.virt, WORLD_INSTANCE), VIRT_STATE_PAUSED);
     finish(VIRT_OUTCOME_FAILED, "the connection broke");
@@ -991,7 +1002,7 @@ UNIT_TEST(force_failed, "a guest that was paused by force runs again when the mo
 UNIT_TEST(force_late, "a guest that is being paused by force when the move fails runs again")
 {
     reopen(&(struct world_options){.threads = 2});
-    start();
+    start_copy();
     virt_fake_hang(w->agent.virt, "suspend", true);
     world_ask(w, RPC_METHOD_live_migration_force_complete, force_args());
     WORLD_UNTIL(w, did("suspend") == 1);
@@ -1009,7 +1020,7 @@ UNIT_TEST(force_late, "a guest that is being paused by force when the move fails
 
 UNIT_TEST(force_journaled, "that the guest is paused by force is in the journal before it is")
 {
-    start();
+    start_copy();
     virt_fake_hang(w->agent.virt, "suspend", true);
     world_ask(w, RPC_METHOD_live_migration_force_complete, force_args());
     WORLD_UNTIL(w, did("suspend") == 1);
@@ -1022,7 +1033,7 @@ UNIT_TEST(force_journaled, "that the guest is paused by force is in the journal 
 UNIT_TEST(force_unclear,
           "a guest that was paused although libvirt said no runs again at the source")
 {
-    start();
+    start_copy();
     UNIT_OK(fault_arm("virt.suspend.after=error@1", &unit_err));
     force_it();
     UNIT_EQ(virt_fake_state(w->agent.virt, WORLD_INSTANCE), VIRT_STATE_PAUSED);
@@ -1043,7 +1054,7 @@ UNIT_TEST(paused_late, "the news of a pause that came after the failure turns no
 
 UNIT_TEST(force_refused, "force-complete that libvirt refused may be asked for again")
 {
-    start();
+    start_copy();
     virt_fake_fail(w->agent.virt, "suspend", ERR_VIRT, "not now", 1);
     force_it();
     UNIT_EQ(force_it()->end, FAKE_REPLIED);
@@ -1054,7 +1065,7 @@ UNIT_TEST(force_post_copy, "with post-copy force-complete switches to it and pau
 {
     reopen(
         &(struct world_options){.settings = {"libvirt.live_migration_permit_post_copy", "true"}});
-    start();
+    start_copy();
     UNIT_TRUE(virt_fake_migration(w->agent.virt, WORLD_INSTANCE)->post_copy);
     force_it();
     UNIT_EQ(did("start_post_copy"), 1);
@@ -1072,6 +1083,25 @@ UNIT_TEST(force_early, "force-complete of one that does not run yet is refused")
     struct fake_asked *a = force_it();
     UNIT_EQ(a->end, FAKE_FAILED);
     UNIT_HAS(a->e.text, "is preparing; only a running one can be forced");
+}
+
+UNIT_TEST(force_before_job,
+          "what is forced before libvirt's job is there is forced when it is, and unlimited")
+{
+    start();
+    UNIT_EQ(force_it()->end, FAKE_REPLIED);
+    world_pass(w, USEC_PER_SEC, USEC_PER_SEC / 10);
+    UNIT_EQ(did("suspend"), 0); /* a job without figures: libvirt has not looked at the guest yet */
+    UNIT_EQ(force_it()->end, FAKE_FAILED);
+    struct virt_job disks = job_with(128);
+    disks.iteration = 0;
+    sample_is(disks);
+    world_pass(w, USEC_PER_SEC, USEC_PER_SEC / 10);
+    UNIT_EQ(did("suspend"), 1);
+    UNIT_EQ(did("set_bandwidth"), 1);
+    virt_fake_iteration(w->agent.virt, WORLD_INSTANCE, 1);
+    world_settle(w);
+    UNIT_EQ(did("set_bandwidth"), 2);
 }
 
 /* ---- the policy's actions ---- */
@@ -1374,7 +1404,7 @@ UNIT_TEST(post_copy_failed_running, "post-copy that never switched: the guest ru
 {
     reopen(
         &(struct world_options){.settings = {"libvirt.live_migration_permit_post_copy", "true"}});
-    start();
+    start_copy();
     force_it();
     UNIT_TRUE(source()->post_copy_running);
     sample_is((struct virt_job){.active = false});
@@ -1499,7 +1529,7 @@ UNIT_TEST(silent, "between the pause and the outcome libvirt is asked for nothin
 
 UNIT_TEST(forced_is_watched, "a guest that was paused by force is watched on, as much may be left")
 {
-    start();
+    start_copy();
     sample_is(job_with(128));
     force_it();
     event(VIRT_EVENT_PAUSED_MIGRATION);
