@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An agent dies in each state of a migration: the next start tells the truth, and ends it or takes it back."""
+"""An agent dies or is stopped while guests wait, are prepared and move: the next start goes on or takes back (the matrix of all
+steps is test_deaths.py)."""
 import signal
 import time
 
@@ -8,33 +9,6 @@ import pytest
 from agents import CONFIG, program
 from namespaces import wait_until
 from scenarios import SLOW, clean, config, connected, newest, pair, phase, restart, slow_guest, start
-
-# where the agent of that side kills itself, and how the migration ends after its restart
-CRASHES = [
-    ('a', 'virt.migrate.before=crash', ('failed',)),
-    ('a', 'virt.migrate.after=crash', ('completed',)),
-    ('a', 'storage.remove=crash', ('completed',)),
-    ('a', 'net.unplugged=crash', ('completed',)),
-    ('a', 'journal.remove=crash', ('completed',)),
-    ('b', 'storage.make_disk=crash', ('error',)),
-    ('b', 'net.plugged=crash', ('error',)),
-    ('b', 'storage.settle=crash', ('completed',)),
-    ('b', 'journal.remove=crash', ('completed',)),
-]
-
-
-@pytest.mark.parametrize('side,fault,ends', CRASHES, ids=[f'{s}-{f.partition("=")[0]}' for s, f, _ in CRASHES])
-def test_an_agent_that_dies_at_any_step_is_taken_up_again(lab, side, fault, ends):
-    guest = lab.guest('moved', memory_mb=128)
-    a, b = pair(lab, **{side: [fault]})
-    victim = {'a': a, 'b': b}[side]
-    a.computectl('migrate', guest.uuid, '--to', 'hostb', check=False)
-    wait_until(40, f'crash at {fault}', lambda: not victim.service.alive())
-    restart(victim)
-    record = a.wait_end(guest, 60)
-    assert record['status'] in ends, record
-    clean(lab, guest, 'hostb' if record['status'] == 'completed' else 'hosta')
-
 
 def test_a_source_that_is_killed_while_the_destination_prepares_takes_it_back(lab):
     guest = lab.guest('waits', memory_mb=128)

@@ -225,6 +225,8 @@ int __wrap_fault_point(const char *name, struct err *e)
         return 0;
     if (host->dead)
         return err_set(e, ERR_SYSTEM, "this agent is dead");
+    if (sim->plan)
+        return matrix_pass(host, name, e);
     bool crashes = sim_happens(sim->rates.fault_crash);
     bool fails = !crashes && (sim_happens(sim->rates.fault_error) ||
                               (host->broken && text_starts_with(name, host->broken)));

@@ -13,7 +13,7 @@
 #include "tests/simulator/simulator.h"
 
 #define BEGIN_US INT64_C(1795000000000000)
-enum { TROUBLE_STEPS_MAX = 600, REST_STEPS_MAX = 40000, DEATHS_MAX = 6 };
+enum { TROUBLE_STEPS_MAX = 600, PLAN_STEPS_MAX = 2000, REST_STEPS_MAX = 40000, DEATHS_MAX = 6 };
 static const int64_t late_us = INT64_C(1800) * 1000000;
 static const int64_t rest_us = INT64_C(7200) * 1000000; /* what is parked waits for ever */
 
@@ -152,18 +152,20 @@ static void choose_rates(void)
     };
 }
 
-static void open_scene(uint64_t seed, bool tracing, struct coverage *coverage)
+static void open_scene(uint64_t seed, const struct plan *plan, bool tracing,
+                       struct coverage *coverage)
 {
     sim = NEW(struct sim);
     sim->seed = seed;
     sim->random = seed * UINT64_C(0xd1342543de82ef95) + 1;
     sim->hash = UINT64_C(0xcbf29ce484222325);
     sim->tracing = tracing;
+    sim->plan = plan;
     sim->coverage = coverage;
     sim->broker = broker_new();
     sim->hypervisor = hypervisor_new();
     sim->promises = promises_new();
-    sim->standalone = sim_below(2) == 0;
+    sim->standalone = plan ? seed % 2 == 0 : sim_below(2) == 0;
     host_open(&sim->hosts[SOURCE], "os-hosta", sim->standalone);
     host_open(&sim->hosts[DESTINATION], "os-hostb", sim->standalone);
     sim->now_us = BEGIN_US;
@@ -174,9 +176,12 @@ static void open_scene(uint64_t seed, bool tracing, struct coverage *coverage)
         abort(); /* told already */
     add_guest(&sim->hosts[SOURCE]);
     plug_port(&sim->hosts[SOURCE]);
-    choose_rates();
+    if (plan)
+        sim->rates.come_back = 20;
+    else
+        choose_rates();
     broker_send(&sim->hosts[SOURCE], RPC_METHOD_live_migration, json_copy(request));
-    if (sim_below(20) == 0) /* so that it has to queue */
+    if (!plan && sim_below(20) == 0) /* so that it has to queue */
         hypervisor_lose_connection(&sim->hosts[SOURCE]);
 }
 
@@ -209,15 +214,13 @@ static void break_resume(void)
     sim->heals_late = true;
 }
 
-static void operator_asks(void)
+void sim_operator_asks(bool force)
 {
     struct json_object *args = json_object_new_object();
 
     json_add(args, "instance", json_copy(json_get(request, "instance")));
-    if (sim_below(3) == 0) {
+    if (force) {
         sim->coverage->forced++;
-        if (sim_below(6) == 0)
-            break_resume();
         broker_send(&sim->hosts[SOURCE], RPC_METHOD_live_migration_force_complete, args);
         return;
     }
@@ -225,6 +228,15 @@ static void operator_asks(void)
     struct json_object *record = json_get(json_get(request, "migration"), "nova_object.data");
     json_add_int(args, "migration_id", json_get_int(record, "id", 0));
     broker_send(&sim->hosts[SOURCE], RPC_METHOD_live_migration_abort, args);
+}
+
+static void operator_asks(void)
+{
+    bool force = sim_below(3) == 0;
+
+    if (force && sim_below(6) == 0)
+        break_resume();
+    sim_operator_asks(force);
 }
 
 static void begin_or_end(struct host *host)
@@ -381,7 +393,7 @@ static bool step(void)
     if (is_at_rest())
         return false;
     int64_t due_us = next_due_us();
-    bool done = !sim->healing && trouble();
+    bool done = !sim->healing && (sim->plan ? matrix_trouble() : trouble());
 
     if (!done)
         done = come_back(sim->healing);
@@ -416,7 +428,6 @@ static void heal(void)
     sim->healing = true;
     for (int i = 0; i < HOSTS; i++)
         sim->hosts[i].world->bindings_fail = 0;
-    sim->began_us = sim->now_us;
 }
 
 /* False: there was nothing (more) to mend. */
@@ -457,11 +468,16 @@ static bool destination_is_parked(void)
 
 static void run(void)
 {
-    unsigned trouble_steps = 20 + (unsigned)sim_below(TROUBLE_STEPS_MAX);
+    unsigned trouble_steps =
+        sim->plan ? PLAN_STEPS_MAX : 20 + (unsigned)sim_below(TROUBLE_STEPS_MAX);
 
     while (!sim->violation && sim->steps < trouble_steps && step())
         continue;
-    heal();
+    if (sim->plan)
+        sim->healing = true;
+    else
+        heal();
+    sim->began_us = sim->now_us;
     come_to_rest();
     if (!sim->violation && destination_is_parked()) {
         sim->began_us = sim->now_us;
@@ -474,20 +490,41 @@ static void run(void)
     sim->coverage->endings[ending]++;
 }
 
-bool schedule_run(uint64_t seed, bool tracing, struct coverage *coverage, uint64_t *hash)
+/* Runs it and counts; true if all promises were kept. */
+static bool run_and_count(struct coverage *coverage)
 {
-    open_scene(seed, tracing, coverage);
     run();
     bool good = !sim->violation;
+
     coverage->schedules++;
     coverage->steps += sim->steps;
-    if (!good && coverage->violations < ARRAY_LEN(coverage->failed_seeds))
-        coverage->failed_seeds[coverage->violations] = seed;
     coverage->violations += !good;
     if (!good)
-        printf("# seed %" PRIu64 " breaks a promise: %s\n", seed, sim->violation);
+        printf("# seed %" PRIu64 " breaks a promise: %s\n", sim->seed, sim->violation);
+    return good;
+}
+
+bool schedule_run(uint64_t seed, bool tracing, struct coverage *coverage, uint64_t *hash)
+{
+    open_scene(seed, NULL, tracing, coverage);
+    bool good = run_and_count(coverage);
+
+    if (!good && coverage->violations <= ARRAY_LEN(coverage->failed_seeds))
+        coverage->failed_seeds[coverage->violations - 1] = seed;
     if (hash)
         *hash = sim->hash;
+    close_scene();
+    return good;
+}
+
+bool schedule_run_plan(uint64_t seed, const struct plan *plan, bool tracing,
+                       struct coverage *coverage, unsigned *passes)
+{
+    open_scene(seed, plan, tracing, coverage);
+    bool good = run_and_count(coverage);
+
+    if (passes)
+        *passes = sim->passes;
     close_scene();
     return good;
 }

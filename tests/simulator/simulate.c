@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * simulate [--seed N] [--count N] [--processes N] [--trace]: runs the schedules of `count` seeds from N on,
- * and tells what they reached. With --trace each step is told, and the agents' log. Exit code 1: a promise
- * was broken.
+ * simulate [--seed N] [--count N] [--processes N] [--matrix | --plan WAY/DEED/PASS] [--trace]: runs the schedules
+ * of `count` seeds from N on, and tells what they reached. With --matrix the fault matrices of these seeds instead,
+ * with --plan one run of them. With --trace each step is told, and the agents' log. Exit code 1: a promise was
+ * broken.
  */
 #include <getopt.h>
 #include <stdarg.h>
@@ -38,7 +39,8 @@ bool unit_check(bool good, unsigned line, const char *file, const char *format, 
 
 struct options {
     int64_t seed, count, processes;
-    bool tracing;
+    bool tracing, matrix, planned;
+    struct plan plan;
 };
 
 enum { PROCESSES_MAX = 16, HASH_ONLY_MAX = 4 };
@@ -57,8 +59,14 @@ static struct coverage *shared(void)
 
 static void run_share(const struct options *o, int64_t share, struct coverage *coverage)
 {
-    for (int64_t i = share; i < o->count; i += o->processes) {
+    for (int64_t i = 0; o->matrix && i < o->count; i++)
+        matrix_run((uint64_t)(o->seed + i), (unsigned)share, (unsigned)o->processes, coverage);
+    for (int64_t i = share; !o->matrix && i < o->count; i += o->processes) {
         uint64_t hash;
+        if (o->planned) {
+            (void)schedule_run_plan((uint64_t)(o->seed + i), &o->plan, o->tracing, coverage, NULL);
+            continue;
+        }
         (void)schedule_run((uint64_t)(o->seed + i), o->tracing, coverage, &hash);
         if (o->count <= HASH_ONLY_MAX)
             printf("# seed %" PRId64 ": trace %016" PRIx64 "\n", o->seed + i, hash);
@@ -127,6 +135,8 @@ static void parse(int argc, char **argv, struct options *o)
     static const struct option table[] = {{"seed", required_argument, NULL, 's'},
                                           {"count", required_argument, NULL, 'c'},
                                           {"processes", required_argument, NULL, 'p'},
+                                          {"matrix", no_argument, NULL, 'm'},
+                                          {"plan", required_argument, NULL, 'l'},
                                           {"trace", no_argument, NULL, 't'},
                                           {NULL, 0, NULL, 0}};
     struct err e = ERR_INIT;
@@ -139,11 +149,17 @@ static void parse(int argc, char **argv, struct options *o)
             result = text_to_int64(optarg, 1, 100000000, &o->count, &e);
         else if (c == 'p')
             result = text_to_int64(optarg, 1, PROCESSES_MAX, &o->processes, &e);
+        else if (c == 'm')
+            o->matrix = true;
+        else if (c == 'l')
+            result = matrix_parse(optarg, &o->plan, &e);
         else if (c == 't')
             o->tracing = true;
         else
             result = err_set(&e, ERR_USAGE,
-                             "usage: simulate [--seed N] [--count N] [--processes N] [--trace]");
+                             "usage: simulate [--seed N] [--count N] [--processes N] [--matrix | "
+                             "--plan WAY/DEED/PASS] [--trace]");
+        o->planned = o->planned || c == 'l';
     }
     if (result == 0)
         return;

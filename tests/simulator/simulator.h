@@ -10,6 +10,7 @@
  *     hypervisor.c  libvirt's peer-to-peer migration, which goes on without the agents
  *     host.c        the death of an agent and its next life; fault points
  *     promises.c    what must hold at each step and at the end (promises S1 to S3, invariants I1, I3, I4)
+ *     matrix.c      instead of chance: one deed at each pass of each fault point, and nothing else
  *     coverage.c    which rows of the machine and which fault points were reached
  *
  * A death at a fault point: from there on the agent has no effect any more (all fault points fail, wiring, hypervisor,
@@ -51,6 +52,26 @@ struct host {
     char *files, *kept; /* its directories, and their copy of the moment of death */
 };
 
+/* ---- matrix.c ---- */
+
+enum way { WAY_MOVE, WAY_ABORT, WAY_FORCE, WAYS }; /* what an operator asks for meanwhile */
+enum deed {
+    DEED_NOTHING,
+    DEED_DEATH,       /* of the agent that passes, there and then */
+    DEED_OTHER_DEATH, /* the rest as soon as the step is over */
+    DEED_FAILURE,
+    DEED_LIBVIRT_SOURCE, /* its libvirtd is restarted */
+    DEED_LIBVIRT_DESTINATION,
+    DEED_BUS, /* away for a while */
+    DEED_CONTROL_PLANE,
+    DEEDS
+};
+struct plan {
+    enum way way;
+    enum deed deed;
+    unsigned pass; /* of all fault points on both hosts, from 1 on */
+};
+
 /* ---- coverage.c ---- */
 
 enum { ROWS_MAX = 128, POINTS_MAX = 96, POINT_NAME = 40 };
@@ -86,6 +107,10 @@ struct sim {
     unsigned steps;
     int64_t now_us, began_us;
     struct rates rates;
+    const struct plan *plan; /* NULL: chance rules */
+    unsigned passes, back_at_step;
+    struct host *deed_host;
+    bool deed_due, operator_asked;
     bool standalone, bus_is_cut;
     bool heals_late;  /* what is broken and cut stays so for half an hour */
     bool unconfirmed; /* a source asked for the destination's word in vain */
@@ -104,10 +129,23 @@ extern struct sim *sim;
 /* ---- schedule.c ---- */
 /* Runs the schedule of a seed; false: a promise was broken, and it was told. */
 bool schedule_run(uint64_t seed, bool tracing, struct coverage *coverage, uint64_t *hash);
+/* The same without trouble but the plan's. `passes` (may be NULL): of fault points that there were. */
+bool schedule_run_plan(uint64_t seed, const struct plan *plan, bool tracing,
+                       struct coverage *coverage, unsigned *passes);
+void sim_operator_asks(bool force);
 uint64_t sim_below(uint64_t limit);
 bool sim_happens(unsigned of_thousand);
 void sim_trace(const char *format, ...) _printf_(1, 2);
 void sim_violation(const char *format, ...) _printf_(1, 2);
+
+/* ---- matrix.c ---- */
+/* A fault point of a run with a plan. */
+int matrix_pass(struct host *host, const char *point, struct err *e);
+/* A step's trouble: the plan's, when it is due. */
+bool matrix_trouble(void);
+/* Every deed at every pass of the seed's order; the share-th of so many shares of it. */
+void matrix_run(uint64_t seed, unsigned share, unsigned shares, struct coverage *coverage);
+int matrix_parse(const char *text, struct plan *plan, struct err *e);
 
 /* ---- workers.c ---- */
 /* Jobs that could begin, and those that have returned and wait to be told. */

@@ -17,7 +17,7 @@ result()
     fi
 }
 
-echo 1..3
+echo 1..4
 for once in 1 2; do
     for one in 3 17 54 4711; do
         "$simulate" --seed "$one" | grep ': trace '
@@ -37,3 +37,8 @@ else
     ! printf '%s\n' "$output" | grep -q 'no reason is known'
     result 3 "$sentence" $?
 fi
+
+output=$("$simulate" --matrix --count 2 --processes "$(nproc)")
+status=$?
+printf '%s\n' "$output" | grep -E '^# (the matrix|seed|again|ended|deaths)'
+result 4 "whoever dies, fails or is away at whichever pass of a fault point, the promises are kept" "$status"
