@@ -108,6 +108,20 @@ def test_a_migration_is_aborted_while_queued_preparing_and_running(lab):
     assert r.returncode != 0 and r.stderr.count('\n') == 1, r
 
 
+def test_an_abort_that_comes_before_libvirts_job_is_obeyed_as_well(lab):
+    guest = slow_guest(lab)
+    a, b = pair(lab, a=['virt.migrate.before=delay(700)@1'])
+    for pause in (0, 0, 0.05, 0.1, 0.2, 0.3):
+        a.computectl('migrate', guest.uuid, '--to', 'hostb', *SLOW)
+        phase(a, guest, 'running')
+        time.sleep(pause)
+        a.computectl('abort', guest.uuid)
+        record = a.wait_end(guest, 60)
+        assert record['status'] == 'cancelled', record
+    assert 'libvirt does not take the abort yet' in a.log()  # at least the first time, when it had no job
+    clean(lab, guest, 'hosta')
+
+
 def test_the_second_guest_waits_for_its_place_and_a_second_force_is_refused(lab):
     first, second = slow_guest(lab, 'first', memory_mb=192, dirty=20, hot_set=32), lab.guest('second', memory_mb=128)
     a, b = pair(lab)
