@@ -475,6 +475,8 @@ UNIT_TEST(deleted_in_migration,
     json_add(args, "instance", json_object_get(json_get(recorded, "instance")));
     json_add(args, "bdms", NULL);
     world_ask(w, RPC_METHOD_terminate_instance, args);
+    /* libvirt's call ends on a thread of its own */
+    WORLD_UNTIL(w, world_count(w, "cast rollback_live_migration_at_destination") == 1);
     world_pass(w, 2000000, 200000);
     UNIT_EQ(world_count(w, "cast rollback_live_migration_at_destination"), 1);
     UNIT_EQ(world_count(w, "instance destroyed"), 0);
