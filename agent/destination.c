@@ -13,6 +13,7 @@
 
 #include "cloud/instances.h"
 #include "lib/clock.h"
+#include "lib/fault.h"
 #include "lib/json.h"
 #include "lib/log.h"
 #include "lib/metrics.h"
@@ -537,6 +538,7 @@ static void answer_prepared(struct migration *m)
     if (m->announcing || m->journaling || m->wiring)
         return;
     if (m->request && m->state == MACHINE_DESTINATION_PREPARED) {
+        (void)fault_point("destination.answer", NULL);
         cloud_event_finish(m->agent->cloud, m->context, m->instance_uuid,
                            "compute_pre_live_migration", NULL);
         migration_stamp(m, TIMELINE_PREPARED);

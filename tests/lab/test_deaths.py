@@ -35,7 +35,7 @@ AGENTS = [
     # the destination prepares; a request that it has not answered it gets again, and goes on if all was done
     ('destination', 'journal.write', ON), ('destination', 'journal.written', BACK),
     ('destination', 'storage.make_disk', BACK), ('destination', 'net.plugged', BACK),
-    ('destination', 'machine.DESTINATION_PREPARED', BACK), ('destination', 'journal.written@5', ON),
+    ('destination', 'machine.DESTINATION_PREPARED', BACK), ('destination', 'destination.answer', ON),
     # the guest comes: at the announcement that the pause asks for, and after it
     ('destination', 'net.announce', ON), ('destination', 'machine.DESTINATION_HERE', ON),
     ('destination', 'machine.DESTINATION_SETTLING', ON), ('destination', 'storage.settle', ON),
