@@ -104,7 +104,8 @@ static int try_open(const char *path, sqlite3 **out, struct err *e)
     if (code == SQLITE_OK)
         code = sqlite3_busy_timeout(db, BUSY_MS);
     if (code == SQLITE_OK)
-        code = run(db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-256;");
+        code =
+            run(db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-256;");
     if (code == SQLITE_OK && upgrade(db, path, &code, e) < 0) {
         sqlite3_close(db);
         return -1;
