@@ -121,7 +121,7 @@ static bool parse_link(struct nlmsghdr *h, struct link *out)
 
 /* --- requests -------------------------------------------------------------------------------- */
 
-int netlink_open(struct netlink **out, struct err *e)
+int netlink_open_protocol(struct netlink **out, int protocol, struct err *e)
 {
     _cleanup_(netlink_freep) struct netlink *nl = NEW(struct netlink);
     const struct timeval timeout = {.tv_sec = NETLINK_TIMEOUT_MS / 1000};
@@ -130,7 +130,7 @@ int netlink_open(struct netlink **out, struct err *e)
     nl->socket = nl_socket_alloc();
     if (!nl->socket)
         return err_set(e, ERR_NOMEM, "no memory for a netlink socket");
-    int rc = nl_connect(nl->socket, NETLINK_ROUTE);
+    int rc = nl_connect(nl->socket, protocol);
     if (rc < 0)
         return err_set(e, ERR_SYSTEM, "a netlink socket cannot be opened: %s", nl_geterror(rc));
     int fd = nl_socket_get_fd(nl->socket);
@@ -142,6 +142,11 @@ int netlink_open(struct netlink **out, struct err *e)
         return err_set_errno(e, ERR_SYSTEM, errno, "a netlink socket takes no time limit");
     *out = STEAL(nl);
     return 0;
+}
+
+int netlink_open(struct netlink **out, struct err *e)
+{
+    return netlink_open_protocol(out, NETLINK_ROUTE, e);
 }
 
 void netlink_free(struct netlink *nl)

@@ -17,6 +17,9 @@ static inline void nl_message_freep(struct nl_msg **m)
         nlmsg_free(*m);
 }
 
+/* netlink_open() for another family than NETLINK_ROUTE. */
+int netlink_open_protocol(struct netlink **out, int protocol, struct err *e);
+
 /* A request with its fixed head; `flags` beside NLM_F_REQUEST. The caller frees it. Never NULL. */
 struct nl_msg *netlink_message(int type, int flags, const void *head, size_t size);
 /* A message has room for a page; what is put into it is a few words. */
