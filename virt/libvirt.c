@@ -338,6 +338,7 @@ static const struct virt_provider provider = {
     .set_bandwidth = libvirt_set_bandwidth,
     .start_post_copy = libvirt_start_post_copy,
     .abort = libvirt_abort,
+    .post_copy_failed = libvirt_post_copy_failed,
     .suspend = suspend,
     .resume = resume,
     .guest_destroy = destroy,

@@ -194,6 +194,9 @@ void libvirt_job_map(int type, virTypedParameterPtr params, int count, struct vi
 int libvirt_sample(struct virt *virt, const char *uuid, bool completed, struct virt_job *out,
                    struct err *e);
 
+/* By the domain's state: no job is asked about, which the destination's may keep locked. */
+int libvirt_post_copy_failed(struct virt *virt, const char *uuid, bool *failed, struct err *e);
+
 /* The figure of virDomainListGetStats() once it was measured, bytes a second; -1 before. Pure. */
 int64_t libvirt_dirty_rate_map(const virTypedParameter *params, int count);
 int libvirt_dirty_rate(struct virt *virt, const char *uuid, int seconds, int64_t *bytes_per_s,

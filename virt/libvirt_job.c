@@ -101,6 +101,29 @@ void libvirt_job_map(int type, virTypedParameterPtr params, int count, struct vi
         snprintf(out->error, sizeof(out->error), "%s", text);
 }
 
+static void look_at_post_copy(const struct libvirt_call *call, struct virt_job *job)
+{
+    int state = VIR_DOMAIN_NOSTATE, reason = 0;
+    if (!job->active || virDomainGetState(call->domain, &state, &reason, 0) < 0 ||
+        state != VIR_DOMAIN_PAUSED)
+        return;
+    job->post_copy_failed = reason == VIR_DOMAIN_PAUSED_POSTCOPY_FAILED;
+    job->post_copy = job->post_copy_failed || reason == VIR_DOMAIN_PAUSED_POSTCOPY;
+}
+
+int libvirt_post_copy_failed(struct virt *virt, const char *uuid, bool *failed, struct err *e)
+{
+    LIBVIRT_CALL(call);
+    int state = VIR_DOMAIN_NOSTATE, reason = 0;
+    if (libvirt_call_begin(&call, virt, uuid, false, e) < 0)
+        return -1;
+    if (virDomainGetState(call.domain, &state, &reason, 0) < 0)
+        return libvirt_call_error(&call, e, "the state of domain %s is not known", uuid);
+    *failed = (state == VIR_DOMAIN_PAUSED && reason == VIR_DOMAIN_PAUSED_POSTCOPY_FAILED) ||
+              (state == VIR_DOMAIN_RUNNING && reason == VIR_DOMAIN_RUNNING_POSTCOPY_FAILED);
+    return 0;
+}
+
 int libvirt_sample(struct virt *virt, const char *uuid, bool completed, struct virt_job *out,
                    struct err *e)
 {
@@ -122,6 +145,8 @@ int libvirt_sample(struct virt *virt, const char *uuid, bool completed, struct v
     }
     libvirt_job_map(type, params, count, out);
     virTypedParamsFree(params, count);
+    if (!completed)
+        look_at_post_copy(&call, out);
     return 0;
 }
 

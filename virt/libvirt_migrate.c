@@ -16,6 +16,12 @@
  * - another error: the domain decides. Running, or paused by somebody: it is here. Gone, shut off, or
  *   still paused for the migration or for post-copy: look at both hosts (promise S1).
  *
+ * Post-copy that loses its connection (libvirt 9.0, QEMU 7.2; tests/lab/test_postcopy.py): the call fails, the domain
+ * stays paused with the reason POSTCOPY_FAILED, its job stays too. The destination's notices when QEMU there next
+ * asks for a page, or when what it sent is not answered: until then a resuming call is refused ("actively
+ * monitored by another thread"), and libvirt 9.0 is harmed by it: it lets go of the job that its other thread waits
+ * with, and refuses every later one. After it the same call with POSTCOPY_RESUME goes on.
+ *
  * Seen when a libvirtd gets SIGKILL, in the disk phase and in the memory phase alike (libvirt 9.0, QEMU
  * 7.2; tests/lab/test_virt_provider.py repeats it):
  * - the source's: the call ends within milliseconds as UNKNOWN ("End of file while reading data"), and
@@ -59,6 +65,7 @@ static const struct {
     {VIR_MIGRATE_NON_SHARED_INC, WANTED(block_migration), 0, false},
     {VIR_MIGRATE_NON_SHARED_SYNCHRONOUS_WRITES, WANTED(synchronous_writes), COPY_FLAGS, false},
     {VIR_MIGRATE_POSTCOPY, WANTED(post_copy), 0, true},
+    {VIR_MIGRATE_POSTCOPY_RESUME, WANTED(resume_post_copy), VIR_MIGRATE_POSTCOPY, false},
     {VIR_MIGRATE_AUTO_CONVERGE, WANTED(auto_converge), 0, true},
 };
 
@@ -368,7 +375,9 @@ static int run(const struct libvirt_call *call, const struct virt_migration *mig
     pthread_mutex_lock(&call->lv->lock);
     int64_t version = call->lv->hypervisor_version;
     pthread_mutex_unlock(&call->lv->lock);
-    if (libvirt_migration_flags(&start, is_paused(call->domain), version, &flags, e) < 0 ||
+    /* a guest whose post-copy failed is paused because of it */
+    bool paused = !migration->resume_post_copy && is_paused(call->domain);
+    if (libvirt_migration_flags(&start, paused, version, &flags, e) < 0 ||
         libvirt_migration_params(&start, flags, &params.items, &params.count, e) < 0)
         return -1;
     if (virDomainMigrateToURI3(call->domain, migration->destination_uri, params.items,

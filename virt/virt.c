@@ -227,7 +227,8 @@ int virt_migrate(struct virt *virt, const struct virt_migration *migration,
                  enum virt_outcome *outcome, struct err *e)
 {
     assert(virt && migration && outcome);
-    assert(migration->uuid && migration->destination_uri && migration->destination_xml);
+    assert(migration->uuid && migration->destination_uri);
+    assert(migration->destination_xml || migration->resume_post_copy);
     _cleanup_(virt_unrefp) struct virt *held = virt_ref(virt);
     *outcome = VIRT_OUTCOME_FAILED;
     if (fault_point("virt.migrate.before", e) < 0 ||
@@ -288,6 +289,16 @@ int virt_migration_start_post_copy(struct virt *virt, const char *uuid, struct e
 {
     return virt_change_guest(virt, virt->provider->start_post_copy, VIRT_CHANGE("start_post_copy"),
                              uuid, e);
+}
+
+int virt_migration_post_copy_failed(struct virt *virt, const char *uuid, bool *failed,
+                                    struct err *e)
+{
+    assert(virt && uuid && failed);
+    _cleanup_(virt_unrefp) struct virt *held = virt_ref(virt);
+    if (fault_point("virt.post_copy_failed", e) < 0)
+        return -1;
+    return virt_counted(virt->provider->post_copy_failed(held, uuid, failed, e));
 }
 
 int virt_migration_abort(struct virt *virt, const char *uuid, struct err *e)

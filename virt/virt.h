@@ -53,7 +53,9 @@ struct virt_job {
     int throttle_percent; /* auto-converge */
     int64_t downtime_ms;  /* expected while active, real when completed; -1 = not given */
     int64_t postcopy_requests;
-    char error[256]; /* libvirt's errmsg; "" */
+    bool post_copy;        /* the guest was paused for post-copy, which goes on or failed */
+    bool post_copy_failed; /* its connection was lost: the guest's memory lies on both hosts */
+    char error[256];       /* libvirt's errmsg; "" */
 };
 
 struct virt_callbacks {
@@ -127,6 +129,7 @@ struct virt_migration {
     bool block_migration;        /* needs copy_disks; with none the flag is left out, never empty */
     char *const *copy_disks;     /* NULL-terminated target names */
     bool tunnelled, tls, auto_converge, post_copy, synchronous_writes;
+    bool resume_post_copy; /* goes on with a post-copy that failed; needs no XML */
     int auto_converge_initial, auto_converge_increment; /* percent; 0 = QEMU's */
     int parallel_connections;                           /* 1 = off */
     int64_t bandwidth_mib;      /* MiB/s; 0 = no limit; divided among disks by the caller's rule */
@@ -142,7 +145,8 @@ enum virt_outcome {
     VIRT_OUTCOME_UNKNOWN,   /* the connection broke: look at the domain on both hosts */
 };
 /* BLOCKS for the whole migration (virDomainMigrateToURI3, peer-to-peer). Always tells the outcome;
- * returns -1 with *e for all but COMPLETED. */
+ * returns -1 with *e for all but COMPLETED. A post-copy that lost its connection is UNKNOWN, and the sample says
+ * so; with resume_post_copy the same call goes on with it. */
 int virt_migrate(struct virt *virt, const struct virt_migration *migration,
                  enum virt_outcome *outcome, struct err *e);
 
@@ -155,6 +159,9 @@ int virt_migration_set_downtime(struct virt *virt, const char *uuid, int64_t dow
 int virt_migration_set_bandwidth(struct virt *virt, const char *uuid, int64_t mib, struct err *e);
 int virt_migration_start_post_copy(struct virt *virt, const char *uuid, struct err *e);
 int virt_migration_abort(struct virt *virt, const char *uuid, struct err *e);
+/* BLOCKS, quick. At either side: did libvirt see that post-copy of this domain lost its connection? */
+int virt_migration_post_copy_failed(struct virt *virt, const char *uuid, bool *failed,
+                                    struct err *e);
 
 /*
  * BLOCKS, for `seconds` (1 to 60) and at most 3 s more. How fast a running guest dirties its memory, bytes a

@@ -69,6 +69,16 @@ UNIT_TEST(both_convergences, "post-copy and auto-converge go together, but not f
     UNIT_EQ(flags_of(&m, true), ALWAYS);
 }
 
+UNIT_TEST(resumed, "going on with a lost post-copy is a flag beside the same ones")
+{
+    struct virt_migration m = basic();
+    m.resume_post_copy = true;
+    UNIT_EQ(flags_of(&m, false),
+            ALWAYS); /* of no sense without the other, which libvirt would say */
+    m.post_copy = true;
+    UNIT_EQ(flags_of(&m, false), ALWAYS | VIR_MIGRATE_POSTCOPY | VIR_MIGRATE_POSTCOPY_RESUME);
+}
+
 UNIT_TEST(conflicts, "flags that exclude each other are refused with the reason")
 {
     char *disks[] = {(char *)"vda", NULL};
