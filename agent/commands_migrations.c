@@ -4,6 +4,7 @@
  * control plane keeps. Nothing here asks libvirt, so all of it works while libvirtd hangs.
  */
 #include "agent/commands_internal.h"
+#include "agent/source.h"
 
 #include <string.h>
 
@@ -338,9 +339,13 @@ void command_migration(struct command *command)
     }
     if (!m)
         m = find_chosen(command->agent, &choice);
-    if (m)
-        reply_account(command, migration_account(m));
-    else
+    if (m) {
+        struct json_object *account = migration_account(m);
+        source_add_streams(m, account);
+        if (json_get_bool(command->args, "post_copy_lost", false)) /* a destination of ours asks */
+            source_post_copy_ready(m);
+        reply_account(command, account);
+    } else
         search_history(command, &choice);
 }
 

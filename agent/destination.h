@@ -12,6 +12,10 @@ void destination_rearm(struct migration *migration);
 /* Is the source an agent of ours? Nova's own would not understand what we add for it. */
 bool destination_peer_is_ours(const struct migration *migration);
 
+/* agent/destination_post_copy.c: the source's post-copy lost its connection, and this is what it has now ("addresses",
+ * "streams"; source_add_streams()). Looks whether it is known here too, and breaks the half of it that may be left. */
+void destination_post_copy_look(struct migration *migration, struct json_object *source);
+
 /* Ends the open request, if there is one, with the first failure. */
 void destination_refuse_request(struct migration *migration);
 

@@ -16,6 +16,9 @@
 
 LOG_MODULE(events);
 
+/* POST_COPY_LOST: libvirt has let go of the transfer by then. */
+enum { POST_COPY_WATCH_US = 5000000, POST_COPY_LOST_US = 1000000 };
+
 const char *agent_direct_address(const struct conf *conf)
 {
     const char *address = conf_string(conf, CONF_agent_migration_address);
@@ -81,7 +84,8 @@ void source_reverted(struct migration *m, int64_t at_us)
 static bool may_switch(const struct migration *m)
 {
     return m->state == MACHINE_SOURCE_RUNNING || m->state == MACHINE_SOURCE_OBSERVING ||
-           m->state == MACHINE_SOURCE_FINISHING || m->state == MACHINE_SOURCE_CLEANING;
+           m->state == MACHINE_SOURCE_RECOVERING || m->state == MACHINE_SOURCE_FINISHING ||
+           m->state == MACHINE_SOURCE_CLEANING;
 }
 
 static void source_event(struct migration *m, enum virt_event event, int64_t at_us)
@@ -94,17 +98,25 @@ static void source_event(struct migration *m, enum virt_event event, int64_t at_
     case VIRT_EVENT_PAUSED_POSTCOPY:
         if (!may_switch(m))
             return;
-        m->post_copy_running = true;
+        if (m->post_copy_lost) { /* not another pause: it goes on */
+            source_post_copy_recovered(m, at_us);
+            return;
+        }
         source_paused(m, at_us);
         m->switching = false; /* pages are still sent: the figures go on */
+        source_post_copy_began(m);
         return;
     case VIRT_EVENT_RESUMED:
     case VIRT_EVENT_RESUMED_MIGRATION:
         source_reverted(m, at_us);
         return;
     case VIRT_EVENT_POSTCOPY_FAILED:
-        migration_note(m, "post-copy lost its connection; the guest waits on %s",
-                       m->destination_host);
+        if (may_switch(m))
+            source_post_copy_lost(m, at_us);
+        return;
+    case VIRT_EVENT_STOPPED:
+    case VIRT_EVENT_STOPPED_MIGRATION:
+        source_post_copy_look(m);
         return;
     default:
         return;
@@ -113,10 +125,26 @@ static void source_event(struct migration *m, enum virt_event event, int64_t at_
 
 /* ---- the destination ---- */
 
+static void watch_soon(struct migration *m, int64_t delay_us)
+{
+    if (m->state == MACHINE_DESTINATION_PREPARED || m->state == MACHINE_DESTINATION_HERE)
+        recovery_watch(m, delay_us);
+}
+
 static void destination_event(struct migration *m, enum virt_event event, int64_t at_us)
 {
+    if (event == VIRT_EVENT_POSTCOPY_FAILED) {
+        m->post_copy_lost = true;
+        log_warning("migration %s: post-copy lost its connection; the guest waits here for the "
+                    "rest of its memory",
+                    m->uuid);
+        watch_soon(m, POST_COPY_LOST_US);
+    }
     if (event != VIRT_EVENT_RESUMED_MIGRATION && event != VIRT_EVENT_RESUMED_POSTCOPY)
         return;
+    m->post_copy_lost = false;
+    if (event == VIRT_EVENT_RESUMED_POSTCOPY)
+        watch_soon(m, POST_COPY_WATCH_US); /* a connection that is lost is not seen here */
     m->progress.resumed_us = at_us;
     forwarding_resumed(m);
     /* again: for a Python source this is the first, for ours it repairs what came too early */

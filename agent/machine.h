@@ -16,6 +16,8 @@
  *   OBSERVING    it runs, or ran, without our call's result: the domain on this host tells (running with
  *                a job, running without one, gone). A paused domain without a job is never resumed: only
  *                the destination's word decides (promise S1).
+ *   RECOVERING   post-copy lost its connection: the guest's memory lies on both hosts, neither is touched. libvirt
+ *                is asked to go on with it, again and again. Crash: as OBSERVING, which finds it so.
  *   FINISHING    libvirt says that it moved. Bindings are activated, the destination confirms that the
  *                guest runs there. Crash: continued here.
  *   CLEANING     the destination's word is in the record; this host's files and ports go. Crash: continued.
@@ -47,6 +49,7 @@
     X(SOURCE_STARTING, "starting")                                                                 \
     X(SOURCE_RUNNING, "running")                                                                   \
     X(SOURCE_OBSERVING, "observing")                                                               \
+    X(SOURCE_RECOVERING, "recovering post-copy")                                                   \
     X(SOURCE_FINISHING, "finishing")                                                               \
     X(SOURCE_CLEANING, "cleaning up")                                                              \
     X(SOURCE_ROLLING_BACK, "rolling back")                                                         \
@@ -79,6 +82,7 @@
     X(NOT_MOVED, "not moved") /* libvirt: failed or cancelled; the guest is here */                \
     X(UNKNOWN, "unknown")     /* the connection to libvirt broke in the call */                    \
     X(AMBIGUOUS, "ambiguous") /* paused here, no job */                                            \
+    X(LOST, "lost")           /* paused here: post-copy lost its connection */                     \
     X(ABORT, "abort")                                                                              \
     X(CONFIRMED, "confirmed")     /* the destination says: it runs here */                         \
     X(UNCONFIRMED, "unconfirmed") /* no such word within the time */                               \

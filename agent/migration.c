@@ -64,6 +64,7 @@ static void migration_free(struct migration *m)
     json_object_put(m->context);
     json_object_put(m->disk_info);
     json_object_put(m->ports_awaited);
+    json_object_put(m->streams);
     json_object_put(m->progress.actions);
     free(m->uuid);
     free(m->instance_uuid);

@@ -115,6 +115,11 @@ struct migration {
     bool forcing;         /* and the call to libvirt is under way */
     bool back_waits;      /* taking back waits for that call */
     bool post_copy_running, post_copy_possible;
+    bool post_copy_lost; /* its connection: the guest waits until it is recovered (both sides) */
+    bool peer_is_ours; /* the destination's agent: it asks while it waits for the guest's memory */
+    bool recovery_waits;       /* for the next try */
+    int recovery_tries;        /* since it was lost */
+    int64_t recovery_tried_us; /* the last one; 0 = none yet */
     bool sample_outstanding;
     bool measuring;  /* the dirty rate, beside the preparation */
     bool start_held; /* all is ready but that */
@@ -136,6 +141,7 @@ struct migration {
     bool wiring;     /* and for the networks' owner */
     bool task_ended; /* Nova is told, or being told, that the instance has no task any more */
     bool told_back;  /* the source said so: an action event is open */
+    struct json_object *streams; /* connections of migrations here when the source was last asked */
 
     bool writer_runs;                      /* a job that writes the record */
     struct migration_job *writers_waiting; /* further ones, oldest first */
@@ -239,6 +245,8 @@ void migration_drop_waiting(struct migration *migration);
     X(source_start)                                                                                \
     X(source_run)                                                                                  \
     X(source_observe)                                                                              \
+    X(source_look_again)                                                                           \
+    X(source_recover)                                                                              \
     X(source_note_abort)                                                                           \
     X(source_abort_running)                                                                        \
     X(source_finish)                                                                               \
@@ -278,6 +286,8 @@ int source_abort(struct migration *migration, struct err *e);
 int source_force_complete(struct migration *migration, struct err *e);
 int source_change_settings(struct migration *migration, struct json_object *changes, struct err *e);
 void source_port_plugged(struct migration *migration, const char *port_id);
+/* The destination says that it lost post-copy's connection too: the next try, unless the last one was just now. */
+void source_post_copy_ready(struct migration *migration);
 
 void destination_accept(struct agent *agent, struct rpc_request *request); /* pre_live_migration */
 void destination_post(struct agent *agent, struct rpc_request *request);

@@ -82,7 +82,8 @@ static void post_copy_failed(struct migration *m)
 
 static bool is_running(const struct migration *m)
 {
-    return m->state == MACHINE_SOURCE_RUNNING || m->state == MACHINE_SOURCE_OBSERVING;
+    return m->state == MACHINE_SOURCE_RUNNING || m->state == MACHINE_SOURCE_OBSERVING ||
+           m->state == MACHINE_SOURCE_RECOVERING;
 }
 
 /* Wanted, and libvirt has not said yes: it had no job yet, or was away. A guest in post-copy cannot come back. */
@@ -125,10 +126,8 @@ static void tuned(struct migration_job *job)
         return;
     }
     if (job->result == 0) {
-        if (tune->what == TUNE_POST_COPY) {
-            m->post_copy_running = true;
-            migration_set_status(m, "running (post-copy)");
-        }
+        if (tune->what == TUNE_POST_COPY)
+            source_post_copy_began(m);
         return;
     }
     log_err(LOG_LEVEL_WARNING, &job->e, "migration %s: %s", m->uuid, job->name);
@@ -167,6 +166,7 @@ int source_abort(struct migration *m, struct err *e)
         break;
     case MACHINE_SOURCE_RUNNING:
     case MACHINE_SOURCE_OBSERVING:
+    case MACHINE_SOURCE_RECOVERING:
         if (m->post_copy_running)
             return err_set(e, ERR_MIGRATION_STATE,
                            "migration %s is in post-copy: the guest runs on %s already and cannot "
@@ -425,6 +425,8 @@ static void sampled(struct migration_job *job)
     if (m->force_waits && !m->abort_requested && may_be_forced(m))
         force(m, "asked for before");
     memory_began(m, sample->job.iteration);
+    if (sample->job.post_copy)
+        source_post_copy_began(m);
     decide(m);
     migration_story_sample(m);
     migration_save_counters(m);
@@ -523,6 +525,7 @@ void monitor_start(struct migration *m)
         m->progress.started_us = clock_monotonic_us();
     struct policy_outlook outlook = source_outlook(m);
     m->policy = policy_begin(&outlook, &m->start);
+    m->policy.post_copy_started = m->post_copy_running; /* before a restart */
     m->monitor_timer = loop_timer_new(m->agent->loop, "monitor", tick, m);
     m->log_timer = loop_timer_new(m->agent->loop, "period line", write_line, m);
     loop_timer_arm(m->monitor_timer, SAMPLE_PERIOD_US / 5);

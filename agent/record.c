@@ -26,6 +26,7 @@ static void add_flags(struct json_object *o, const struct migration *m)
     json_add_bool(o, "suspended_by_us", m->suspended_by_us);
     json_add_bool(o, "post_copy_running", m->post_copy_running);
     json_add_bool(o, "post_copy_possible", m->post_copy_possible);
+    json_add_bool(o, "peer_is_ours", m->peer_is_ours);
     json_add_string(o, "final_state", machine_state_name(m->final_state));
 }
 
@@ -60,6 +61,7 @@ static void read_flags(struct migration *m, struct json_object *o)
     m->suspended_by_us = json_get_bool(o, "suspended_by_us", false);
     m->post_copy_running = json_get_bool(o, "post_copy_running", false);
     m->post_copy_possible = json_get_bool(o, "post_copy_possible", false);
+    m->peer_is_ours = json_get_bool(o, "peer_is_ours", false);
     if (machine_state_parse(json_get_string(o, "final_state", ""), &m->final_state) < 0)
         m->final_state = MACHINE_SOURCE_ERROR;
 }

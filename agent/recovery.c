@@ -16,7 +16,12 @@
 
 LOG_MODULE(recovery);
 
-enum { ASK_PERIOD_US = 5000000, ASK_PERIOD_MAX_US = 60000000, ASK_TIMEOUT_US = 10000000 };
+enum {
+    ASK_PERIOD_US = 5000000,
+    ASK_PERIOD_MAX_US = 60000000,
+    ASK_LOST_US = 2000000,
+    ASK_TIMEOUT_US = 10000000
+};
 
 struct load {
     struct agent *agent;
@@ -50,6 +55,7 @@ static void resume_source(struct migration *m)
         return;
     case MACHINE_SOURCE_RUNNING:
     case MACHINE_SOURCE_OBSERVING:
+    case MACHINE_SOURCE_RECOVERING:
         m->destination_prepared = true;
         m->holds_place = true;
         m->agent->running_out++;
@@ -211,6 +217,14 @@ static void ask_nova(struct migration *m)
     cloud_instance_get(m->agent->cloud, m->context, m->instance_uuid, nova_told, migration_ref(m));
 }
 
+/* It is asked more often: the guest stands still. */
+static void post_copy_lost(struct migration *m, struct json_object *account)
+{
+    m->confirm_attempts = 0;
+    destination_post_copy_look(m, account);
+    recovery_watch(m, ASK_LOST_US);
+}
+
 static void source_told(void *aux, struct json_object *result, const struct err *failure)
 {
     struct migration *m = aux;
@@ -224,6 +238,8 @@ static void source_told(void *aux, struct json_object *result, const struct err 
             machine_event(m, MACHINE_EVENT_POST);
         else if (failure && is_nova_compute(failure))
             ask_nova(m);
+        else if (!failure && json_has(result, "streams"))
+            post_copy_lost(m, result);
         else
             ask_source_later(m);
     }
@@ -241,6 +257,8 @@ static void ask_source(void *aux)
     if (!still_prepared(m))
         return;
     json_add_string(inner, "migration", m->uuid);
+    if (m->post_copy_lost) /* the source may try to recover it */
+        json_add_bool(inner, "post_copy_lost", true);
     json_add_string(args, "command", "migration");
     json_add(args, "args", inner);
     _cleanup_(json_putp) struct json_object *context = rpc_context_admin();

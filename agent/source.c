@@ -261,6 +261,7 @@ static void prepared(void *aux, struct json_object *result, const struct err *fa
         m->data = data;
         migration_stamp(m, TIMELINE_PREPARED);
         migration_stamp_peer(m, migrate_data_computed_timeline(data));
+        m->peer_is_ours = migrate_data_computed_timeline(data) != NULL;
         object_unset(data->object, "computed_timeline"); /* it was for us alone */
         machine_event(m, MACHINE_EVENT_PREPARED);
     }
@@ -562,7 +563,7 @@ static void fill_migration(struct migration *m, struct run *run)
     v->tunnelled = conf_bool(conf, CONF_libvirt_live_migration_tunnelled);
     v->tls = conf_bool(conf, CONF_libvirt_live_migration_with_native_tls);
     v->auto_converge = m->settings.auto_converge;
-    v->post_copy = m->settings.post_copy && !m->initially_paused;
+    v->post_copy = v->resume_post_copy || (m->settings.post_copy && !m->initially_paused);
     v->synchronous_writes = conf_bool(conf, CONF_libvirt_live_migration_synchronous_writes);
     v->auto_converge_initial = m->start.throttle_initial;
     v->auto_converge_increment = m->start.throttle_increment;
@@ -572,12 +573,34 @@ static void fill_migration(struct migration *m, struct run *run)
     m->post_copy_possible = v->post_copy;
 }
 
+static void call_libvirt(struct migration *m, bool resume_post_copy)
+{
+    struct migration_job job = {
+        .name = "migrate", .run = run_run, .done = run_done, .release = run_release};
+    struct run *run = NEW(struct run);
+
+    run->migration.resume_post_copy = resume_post_copy;
+    run->virt = m->agent->virt;
+    run->uuid = text_dup(m->instance_uuid);
+    run->xml = STEAL(m->destination_xml);
+    run->copy_disks = virt_guest_disks_to_copy(m->guest);
+    source_uris(m->agent->conf, m->destination_host, migrate_data_target_connect_addr(m->data),
+                &run->destination_uri, &run->migrate_uri);
+    fill_migration(m, run);
+    job.aux = run;
+    migration_stamp(m, TIMELINE_CALLED);
+    migration_submit(m, &job, true, false);
+}
+
+void source_call_again(struct migration *m)
+{
+    call_libvirt(m, true);
+}
+
 /* Not one job with its record: as long as it lasts no other could write one. */
 static void run_journaled(struct migration_job *journal)
 {
     struct migration *m = journal->migration;
-    struct migration_job job = {
-        .name = "migrate", .run = run_run, .done = run_done, .release = run_release};
 
     if (journal->result < 0) { /* nothing was started */
         source_outcome(m, VIRT_OUTCOME_FAILED, &journal->e);
@@ -589,17 +612,7 @@ static void run_journaled(struct migration_job *journal)
         source_outcome(m, VIRT_OUTCOME_CANCELLED, &e);
         return;
     }
-    struct run *run = NEW(struct run);
-    run->virt = m->agent->virt;
-    run->uuid = text_dup(m->instance_uuid);
-    run->xml = STEAL(m->destination_xml);
-    run->copy_disks = virt_guest_disks_to_copy(m->guest);
-    source_uris(m->agent->conf, m->destination_host, migrate_data_target_connect_addr(m->data),
-                &run->destination_uri, &run->migrate_uri);
-    fill_migration(m, run);
-    job.aux = run;
-    migration_stamp(m, TIMELINE_CALLED);
-    migration_submit(m, &job, true, false);
+    call_libvirt(m, false);
 }
 
 void source_run(struct migration *m)

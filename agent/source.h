@@ -48,6 +48,21 @@ struct source_queue {
 };
 struct source_queue source_queue_foreseen(struct agent *agent, int64_t memory_mb);
 
+/* agent/source.c: libvirt's call for a post-copy that lost its connection. */
+void source_call_again(struct migration *migration);
+
+/* agent/source_post_copy.c */
+/* Into the account that the destination asks for, while post-copy is to be recovered: this host's "addresses" and its
+ * "streams" (net/streams.h). */
+void source_add_streams(const struct migration *migration, struct json_object *account);
+/* The guest was stopped for post-copy: it is the other host's now, and is not called back. */
+void source_post_copy_began(struct migration *migration);
+/* Its connection is gone; again and again the same until it is there. */
+void source_post_copy_lost(struct migration *migration, int64_t at_us);
+void source_post_copy_recovered(struct migration *migration, int64_t at_us);
+/* Something happened to the domain: in RECOVERING, while nothing is tried, it is looked at now. */
+void source_post_copy_look(struct migration *migration);
+
 /* agent/source_end.c */
 /* libvirt's call came back, or observation told the end. */
 /* The call that pauses the guest by force has ended: taking back may go on. */

@@ -45,8 +45,9 @@ static void not_moved(struct migration *m, enum machine_state final, const struc
 
 void source_outcome(struct migration *m, enum virt_outcome outcome, const struct err *e)
 {
-    /* a post-copy that failed has the guest's memory on both hosts: only the destination can tell */
-    if (outcome == VIRT_OUTCOME_FAILED && m->post_copy_running)
+    /* a post-copy that failed has the guest's memory on both hosts: what is here is looked at */
+    if ((outcome == VIRT_OUTCOME_FAILED && m->post_copy_running) ||
+        (outcome != VIRT_OUTCOME_COMPLETED && m->state == MACHINE_SOURCE_RECOVERING))
         outcome = VIRT_OUTCOME_UNKNOWN;
     if (e)
         log_err(LOG_LEVEL_WARNING, e, "migration %s to %s", m->uuid, m->destination_host);
@@ -105,6 +106,12 @@ static void looked_again(struct migration_job *job)
 
     if (m->state != MACHINE_SOURCE_OBSERVING)
         return;
+    if (look->sampled && look->job.active && look->job.post_copy_failed) {
+        machine_event(m, MACHINE_EVENT_LOST);
+        return;
+    }
+    if (look->sampled && look->job.active && look->job.post_copy)
+        source_post_copy_recovered(m, clock_monotonic_us());
     if (job->result < 0 || (look->sampled && look->job.active)) {
         look_again_later(m); /* libvirt is away, or it still runs */
         return;
@@ -127,9 +134,8 @@ static void looked_again(struct migration_job *job)
     }
 }
 
-static void look_again(void *aux)
+void source_look_again(struct migration *m)
 {
-    struct migration *m = aux;
     struct look_again *look = NEW(struct look_again);
     struct migration_job job = {.name = "observe",
                                 .run = look_again_run,
@@ -142,6 +148,11 @@ static void look_again(void *aux)
     migration_submit(m, &job, false, false);
 }
 
+static void look_again(void *aux)
+{
+    source_look_again(aux);
+}
+
 static void look_again_later(struct migration *m)
 {
     migration_wait(m, "observe", OBSERVE_PERIOD_US, look_again);
@@ -152,7 +163,7 @@ void source_observe(struct migration *m)
     log_warning("migration %s: libvirt's answer is missing; the guest's state decides", m->uuid);
     migration_wait_end(m);
     monitor_start(m);
-    look_again(m);
+    source_look_again(m);
 }
 
 /* ---- the destination's word ---- */
@@ -249,6 +260,8 @@ void source_finish(struct migration *m)
     struct migration_job job = {.name = "journal", .done = finish_journaled};
 
     monitor_stop(m);
+    if (m->post_copy_lost)
+        source_post_copy_recovered(m, clock_monotonic_us());
     source_give_up_place(m); /* libvirt is done; a destination that is silent holds up nobody */
     if (m->progress.ended_us == 0)
         m->progress.ended_us = clock_monotonic_us();
@@ -634,7 +647,7 @@ void source_end(struct migration *m)
 
     metric_inc(end_metric(m->state));
     migration_stamp(m, TIMELINE_ENDED);
-    if (completed && err_is_set(&m->failure)) { /* what looked like one on the way was none */
+    if (completed) { /* what looked like a failure on the way was none */
         free(m->message);
         m->message = NULL;
         m->failure = ERR_INIT;

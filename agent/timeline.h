@@ -33,6 +33,8 @@
     X(BINDINGS_ACTIVE, "bindings_active", true, "port bindings active")                            \
     X(JOB_COMPLETED, "job_completed", false, "libvirt's job completed")                            \
     X(RESUMED, "resumed", true, "guest runs")                                                      \
+    X(POST_COPY_LOST, "post_copy_lost", true, "post-copy lost its connection")                     \
+    X(POST_COPY_RECOVERED, "post_copy_recovered", true, "post-copy goes on")                       \
     X(REVERTED, "reverted", true, "guest runs on the source again")                                \
     X(RETURNED, "returned", false, "libvirt's call returned")                                      \
     X(CONFIRMED, "confirmed", false, "destination confirmed")                                      \

@@ -416,7 +416,8 @@ OPT(libvirt, live_migration_timeout_action, ENUM, "abort", .words = "abort|force
     .nova = "same", .since = "0.1")
 OPT(libvirt, live_migration_permit_post_copy, BOOL, "false", .flags = CONF_RELOAD,
     .help = "Permit post-copy: the instance moves first, its memory follows.",
-    .more = "While it runs, a broken network or a crash of either host loses the instance's memory.",
+    .more = "While it runs, a crash of either host loses the instance's memory. When it loses its connection the instance waits until that is recovered, "
+            "see live_migration_post_copy_recovery_interval.",
     .nova = "same", .since = "0.1")
 OPT(libvirt, live_migration_permit_auto_converge, BOOL, "true", .nova_default = "false", .flags = CONF_RELOAD,
     .help = "Permit QEMU to slow the instance down when it dirties memory faster than it can be sent.",
@@ -431,6 +432,10 @@ OPT(libvirt, live_migration_post_copy_after_iterations, INT, "0", .min = 0, .max
     .help = "Switch to post-copy, where permitted, after so many passes over memory without progress; 0 leaves it to the policy.",
     .more = "The stepped policy then switches only at the timeout or when forced, the adaptive one also when nothing else would end the migration in time.",
     .nova = "none", .since = "0.1")
+OPT(libvirt, live_migration_post_copy_recovery_interval, INT, "5", .min = 1, .max = 3600, .unit = "s", .flags = CONF_RELOAD,
+    .help = "How long to wait after a try to recover a post-copy that lost its connection.",
+    .more = "Each further wait is twice as long, up to a minute (or this, if it is longer), until it succeeds: at most 60 divided by this tries a minute.",
+    .nova = "none", .since = "0.2")
 OPT(libvirt, live_migration_parallel_connections, INT, "1", .min = 1, .max = 255,
     .help = "Number of connections that send memory.",
     .nova = "same", .since = "0.1")

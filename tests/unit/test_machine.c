@@ -147,6 +147,7 @@ static bool is_refusal(const struct machine_row *row)
     case MACHINE_EVENT_NOT_MOVED:
     case MACHINE_EVENT_UNKNOWN:
     case MACHINE_EVENT_AMBIGUOUS:
+    case MACHINE_EVENT_LOST:
     case MACHINE_EVENT_UNCONFIRMED:
     case MACHINE_EVENT_DENIED:
     case MACHINE_EVENT_SETTLE_FAILED:
@@ -257,7 +258,7 @@ static bool is_beyond_abort(enum machine_state state)
 {
     return state == MACHINE_SOURCE_ACCEPTED || state == MACHINE_SOURCE_FINISHING ||
            state == MACHINE_SOURCE_CLEANING || state == MACHINE_SOURCE_ROLLING_BACK ||
-           is_parked(state) || machine_state_is_final(state);
+           state == MACHINE_SOURCE_RECOVERING || is_parked(state) || machine_state_is_final(state);
 }
 
 UNIT_TEST(abortable, "each state of the source takes an abort, or is one where it means nothing")

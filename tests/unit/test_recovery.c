@@ -242,6 +242,45 @@ UNIT_TEST(running_shut_off, "shut off here counts as gone: only a word removes a
     UNIT_EQ(did("destroy") + did("undefine"), 0);
 }
 
+/* As it was before the agent's end, and as libvirt has it now. */
+static void left_in_post_copy(const char *left)
+{
+    static const struct virt_job lost = {
+        .active = true, .post_copy = true, .post_copy_failed = true, .memory_total = 100};
+
+    w = world_open(NULL);
+    world_add_guest(w, VIRT_STATE_RUNNING);
+    world_begin_source(w);
+    world_run_source(w);
+    virt_fake_set_state(w->agent.virt, WORLD_INSTANCE, VIRT_STATE_PAUSED);
+    virt_fake_samples(w->agent.virt, WORLD_INSTANCE, &lost, 1);
+    _cleanup_(json_putp) struct json_object *record = world_record(w, WORLD_MIGRATION, "source");
+    json_add_string(record, "state", left);
+    world_leave_record(w, WORLD_MIGRATION, "source", record);
+    world_restart(w);
+    UNIT_STR(state(), "SOURCE_RECOVERING");
+    unsigned before = did("migrate");
+    world_pass(w, 6 * USEC_PER_SEC, USEC_PER_SEC);
+    WORLD_UNTIL(w, did("migrate") == before + 1);
+    UNIT_TRUE(virt_fake_migration(w->agent.virt, WORLD_INSTANCE)->resume_post_copy);
+    UNIT_TRUE(virt_fake_migration(w->agent.virt, WORLD_INSTANCE)->post_copy);
+    virt_fake_finish(w->agent.virt, WORLD_INSTANCE, VIRT_OUTCOME_COMPLETED, NULL);
+    WORLD_UNTIL(w, waits(RPC_METHOD_post_live_migration_at_destination));
+    answer(RPC_METHOD_post_live_migration_at_destination);
+    last_word("source", "completed");
+    UNIT_EQ(did("resume") + did("abort"), 0);
+}
+
+UNIT_TEST(recovering, "post-copy that was being recovered is recovered")
+{
+    left_in_post_copy("SOURCE_RECOVERING");
+}
+
+UNIT_TEST(running_lost, "post-copy that lost its connection unseen is recovered")
+{
+    left_in_post_copy("SOURCE_RUNNING");
+}
+
 UNIT_TEST(running_paused, "paused here without a job: asked, never resumed")
 {
     source_left("SOURCE_RUNNING", VIRT_STATE_PAUSED);
@@ -410,6 +449,30 @@ UNIT_TEST(d_prepared_running, "prepared, the source is at it: kept, and asked ag
     destination_left("DESTINATION_PREPARED", NOBODY);
     UNIT_STR(waits(RPC_METHOD_control)->server, "os-hosta");
     source_says("running", "running");
+    all_there();
+}
+
+UNIT_TEST(d_post_copy_lost,
+          "a source that recovers post-copy is asked soon again, nothing is taken back")
+{
+    static const struct virt_job lost = {.post_copy_failed = true};
+
+    destination_left("DESTINATION_PREPARED", ARRIVED);
+    for (int i = 0; i < 3; i++) {
+        struct json_object *asked = json_get(waits(RPC_METHOD_control)->args, "args");
+        UNIT_EQ(json_get_bool(asked, "post_copy_lost", false), i == 2);
+        if (i == 1)
+            virt_fake_samples(w->agent.virt, WORLD_INSTANCE, &lost, 1);
+        struct json_object *account = json_object_new_object();
+        json_add_string(account, "phase", "recovering post-copy");
+        json_add_string(account, "status", "running (post-copy)");
+        json_add(account, "addresses", json_object_new_array());
+        json_add(account, "streams", json_object_new_array());
+        fake_rpc_answer(waits(RPC_METHOD_control), account);
+        world_settle(w);
+        UNIT_TRUE(waits(RPC_METHOD_control) == NULL);
+        world_pass(w, 3 * USEC_PER_SEC, USEC_PER_SEC);
+    }
     all_there();
 }
 

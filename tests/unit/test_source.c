@@ -1427,6 +1427,136 @@ UNIT_TEST(post_copy_failed_paused, "post-copy that lost its connection: the dest
     UNIT_EQ(asked(RPC_METHOD_rollback_live_migration_at_destination), 0);
 }
 
+/* ---- post-copy that loses its connection ---- */
+
+static const struct virt_job lost_job = {
+    .active = true, .post_copy = true, .post_copy_failed = true, .memory_total = 100};
+
+/* The try that is under way ends in vain. */
+static void fail_try(void)
+{
+    UNIT_TRUE(virt_fake_wait_migrating(w->agent.virt, WORLD_INSTANCE, 5000));
+    virt_fake_finish(w->agent.virt, WORLD_INSTANCE, VIRT_OUTCOME_UNKNOWN, "no route to host");
+    WORLD_UNTIL(w, source()->recovery_waits);
+    world_settle(w);
+}
+
+static void lose_post_copy(void)
+{
+    reopen(
+        &(struct world_options){.settings = {"libvirt.live_migration_permit_post_copy", "true"}});
+    start();
+    event(VIRT_EVENT_PAUSED_POSTCOPY);
+    sample_is(lost_job);
+    virt_fake_set_state(w->agent.virt, WORLD_INSTANCE, VIRT_STATE_PAUSED);
+    event(VIRT_EVENT_POSTCOPY_FAILED);
+    fail_try();
+    UNIT_STR(state(), "SOURCE_RECOVERING");
+}
+
+static void pass_s(int seconds)
+{
+    world_pass(w, seconds * USEC_PER_SEC, USEC_PER_SEC);
+}
+
+UNIT_TEST(lost_ours, "a destination of ours says when to try, and not before that is tried")
+{
+    lose_post_copy();
+    source()->peer_is_ours = true;
+    pass_s(6);
+    fail_try();
+    UNIT_EQ(did("migrate"), 2);
+    pass_s(65); /* looked at, no more */
+    UNIT_EQ(did("migrate"), 2);
+    UNIT_STR(state(), "SOURCE_RECOVERING");
+    source_post_copy_ready(source());
+    UNIT_TRUE(virt_fake_wait_migrating(w->agent.virt, WORLD_INSTANCE, 5000));
+    UNIT_EQ(did("migrate"), 3);
+    source_post_copy_ready(source()); /* under way already */
+    fail_try();
+    source_post_copy_ready(source()); /* just now */
+    UNIT_EQ(did("migrate"), 3);
+    pass_s(11);
+    source_post_copy_ready(source());
+    UNIT_TRUE(virt_fake_wait_migrating(w->agent.virt, WORLD_INSTANCE, 5000));
+    UNIT_EQ(did("migrate"), 4);
+}
+
+UNIT_TEST(lost_recovered,
+          "post-copy that lost its connection is tried ever more rarely, until it goes on")
+{
+    lose_post_copy();
+    UNIT_HAS(source()->message, "post-copy lost its connection to os-hostb");
+    UNIT_STR(source()->status, "running (post-copy)");
+    UNIT_EQ(did("migrate"), 1);
+    pass_s(6); /* 5 s after the loss */
+    WORLD_UNTIL(w, did("migrate") == 2);
+    const struct virt_migration *call = virt_fake_migration(w->agent.virt, WORLD_INSTANCE);
+    UNIT_TRUE(call->resume_post_copy && call->post_copy);
+    fail_try();
+    pass_s(6); /* after the first try as long */
+    WORLD_UNTIL(w, did("migrate") == 3);
+    fail_try();
+    pass_s(8); /* then 10 s */
+    UNIT_EQ(did("migrate"), 3);
+    pass_s(4);
+    WORLD_UNTIL(w, did("migrate") == 4);
+    event(VIRT_EVENT_PAUSED_POSTCOPY);
+    UNIT_TRUE(!source()->post_copy_lost && !source()->message);
+    virt_fake_finish(w->agent.virt, WORLD_INSTANCE, VIRT_OUTCOME_COMPLETED, NULL);
+    WORLD_UNTIL(w, waits(RPC_METHOD_post_live_migration_at_destination));
+    UNIT_EQ(did("resume") + did("abort") + did("destroy"), 0);
+    UNIT_EQ(asked(RPC_METHOD_rollback_live_migration_at_destination), 0);
+    confirm();
+    words_are("queued preparing running running (post-copy) completed");
+}
+
+UNIT_TEST(lost_bounded, "tries are a minute apart at most, however many there were")
+{
+    lose_post_copy();
+    for (int i = 0; i < 8; i++) {
+        pass_s(61);
+        fail_try();
+    }
+    UNIT_EQ(did("migrate"), 9);
+    UNIT_STR(world_state(w, WORLD_MIGRATION, "source"), "SOURCE_RECOVERING");
+    UNIT_EQ(did("resume") + did("abort") + did("destroy"), 0);
+}
+
+UNIT_TEST(lost_no_abort, "it cannot be called back, and others need not wait for it")
+{
+    lose_post_copy();
+    UNIT_EQ(w->agent.running_out, 0);
+    UNIT_FAILS(source_abort(source(), &unit_err), ERR_MIGRATION_STATE);
+    UNIT_HAS(unit_err.text, "cannot be called back");
+    UNIT_FAILS(source_force_complete(source(), &unit_err), ERR_MIGRATION_STATE);
+    UNIT_EQ(did("abort"), 0);
+}
+
+UNIT_TEST(lost_by_itself,
+          "a transfer that went on by itself is seen at its end, not at the next try")
+{
+    lose_post_copy();
+    virt_fake_remove(w->agent.virt, WORLD_INSTANCE);
+    event(VIRT_EVENT_STOPPED_MIGRATION);
+    UNIT_STR(state(), "SOURCE_FINISHING");
+    UNIT_EQ(did("migrate"), 1);
+    confirm();
+    words_are("queued preparing running running (post-copy) completed");
+}
+
+UNIT_TEST(lost_libvirt, "without libvirt nothing is tried, and it is found again with it")
+{
+    lose_post_copy();
+    virt_fake_set_up(w->agent.virt, false, "libvirtd was restarted");
+    pass_s(6);
+    UNIT_STR(state(), "SOURCE_OBSERVING");
+    UNIT_EQ(did("migrate"), 1);
+    virt_fake_set_up(w->agent.virt, true, "");
+    pass_s(2);
+    UNIT_STR(state(), "SOURCE_RECOVERING");
+}
+
 /* ---- the switch-over ---- */
 
 static enum switchover_signal last_signal;

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Post-copy at the destination, when the source says that its connection is lost. QEMU here learns of that only from an
+ * answer to what it sends. A guest whose processors all wait for a page asks for nothing more, so it can wait
+ * for ever, and libvirt refuses to go on with a migration that still runs. The source's agent tells which
+ * connections it has; what was here before it was asked, comes from that host and is not among them, is the dead
+ * half, and is broken.
+ */
+#include "agent/destination.h"
+
+#include "lib/json.h"
+#include "lib/log.h"
+#include "lib/text.h"
+#include "net/streams.h"
+
+LOG_MODULE(destination);
+
+struct compare {
+    struct virt *virt;
+    char *uuid;
+    struct json_object *before, *addresses, *streams, *now;
+    bool failed;
+};
+
+static void compare_release(struct migration_job *job)
+{
+    struct compare *compare = job->aux;
+
+    free(compare->uuid);
+    json_object_put(compare->before);
+    json_object_put(compare->addresses);
+    json_object_put(compare->streams);
+    json_object_put(compare->now);
+    free(compare);
+}
+
+static int compare_run(struct migration_job *job, struct err *e)
+{
+    struct compare *compare = job->aux;
+    size_t count = compare->before ? json_object_array_length(compare->before) : 0;
+
+    if (virt_migration_post_copy_failed(compare->virt, compare->uuid, &compare->failed, e) < 0)
+        return -1;
+    if (compare->failed)
+        return 0;
+    for (size_t i = 0; i < count; i++) {
+        const char *stream = json_object_get_string(json_object_array_get_idx(compare->before, i));
+        if (!net_stream_is_half(stream, compare->addresses, compare->streams))
+            continue;
+        log_warning("migration %s: the connection %s is only a half, the source has none; it is "
+                    "broken",
+                    job->uuid, stream);
+        if (net_stream_break(stream, e) < 0)
+            return -1;
+    }
+    return net_streams(true, &compare->now, e);
+}
+
+static void compare_done(struct migration_job *job)
+{
+    struct migration *m = job->migration;
+    struct compare *compare = job->aux;
+
+    if (job->result < 0)
+        log_err(LOG_LEVEL_WARNING, &job->e,
+                "migration %s: a lost connection may stay unnoticed here", m->uuid);
+    else
+        m->post_copy_lost = compare->failed; /* the next question tells */
+    json_object_put(m->streams);
+    m->streams = STEAL(compare->now);
+}
+
+void destination_post_copy_look(struct migration *m, struct json_object *source)
+{
+    struct compare *compare = NEW(struct compare);
+    struct migration_job job = {.name = "look for a lost connection",
+                                .run = compare_run,
+                                .done = compare_done,
+                                .release = compare_release,
+                                .aux = compare};
+
+    compare->virt = m->agent->virt;
+    compare->uuid = text_dup(m->instance_uuid);
+    /* copies: another thread counts their references */
+    compare->before = STEAL(m->streams);
+    compare->addresses = json_copy(json_get(source, "addresses"));
+    compare->streams = json_copy(json_get(source, "streams"));
+    migration_submit(m, &job, false, false);
+}
