@@ -247,7 +247,7 @@ struct json_object *migration_account(const struct migration *m)
     json_add_int(o, "bandwidth_mib", s->bandwidth_mib);
     json_add_int(o, "bandwidth_in_force_mib", m->bandwidth_mib);
     json_add_string(o, "policy", settings_policy_name(s->policy));
-    add_optional(o, "dirty_rate_before_bytes_s", m->dirty_rate_before);
+    add_optional(o, "dirty_rate_before_bytes_s", m->measured.dirty_rate);
     json_add(o, "actions", json_copy(m->progress.actions));
     json_add(o, "result", result_of(m));
     return o;

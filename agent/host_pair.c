@@ -53,7 +53,7 @@ static bool was_limited(const struct migration *m)
 {
     double limit = (double)m->bandwidth_mib * (1 << 20);
 
-    return limit > 0.0 && m->policy.memory_throughput >= 0.8 * limit;
+    return limit > 0.0 && m->policy.usual_throughput >= 0.8 * limit;
 }
 
 void host_pair_learn(struct migration *m, int64_t measured_ms)
@@ -65,9 +65,9 @@ void host_pair_learn(struct migration *m, int64_t measured_ms)
     if (measured_ms >= 0 && m->progress.expected_downtime_ms >= 0)
         pair->overhead_ms = policy_learn_overhead_ms(m->policy.overhead_ms,
                                                      m->progress.expected_downtime_ms, measured_ms);
-    if (m->policy.memory_throughput > 0.0 && !was_limited(m) &&
+    if (m->policy.usual_throughput > 0.0 && !was_limited(m) &&
         m->progress.job.memory_processed >= ENOUGH_BYTES)
-        pair->bandwidth = (int64_t)m->policy.memory_throughput;
+        pair->bandwidth = (int64_t)m->policy.usual_throughput;
 }
 
 void host_pairs_close(struct agent *agent)

@@ -29,7 +29,7 @@ struct migration *migration_new(struct agent *agent, enum migration_role role, c
     m->instance_name = text_dup(instance_display_name(instance));
     m->instance = instance_copy(instance);
     m->progress.downtime_ms = -1;
-    m->dirty_rate_before = -1;
+    m->measured.dirty_rate = -1;
     m->progress.expected_downtime_ms = -1;
     m->progress.time_left_s = -1;
     m->progress.actions = json_object_new_array();

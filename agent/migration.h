@@ -11,6 +11,7 @@
 
 #include "agent/agent.h"
 #include "agent/machine.h"
+#include "agent/measure.h"
 #include "agent/policy.h"
 #include "agent/settings.h"
 #include "agent/story.h"
@@ -85,8 +86,10 @@ struct migration {
      * it; of all disks together while they are copied, else 0 (source_bandwidth.c) */
     int64_t bandwidth_mib, bandwidth_given_mib, disks_bandwidth_mib;
     struct policy policy;
-    struct policy_start start; /* source: what the policy chose before libvirt's call */
-    int64_t dirty_rate_before; /* source: measured before it, bytes a second; -1 = not */
+    struct policy_start start;   /* source: what the policy chose before libvirt's call */
+    struct measurement measured; /* source: before libvirt's call */
+    int long_measure_s; /* source: over which QEMU still measures the dirty rate; 0 = none */
+    int64_t long_measure_due_us; /* when that ends */
     struct migration_progress progress;
     struct timeline timeline;
     unsigned stamps_kept; /* of the timeline, in the history */

@@ -20,7 +20,12 @@
 
 LOG_MODULE(monitor);
 
-enum { SAMPLE_PERIOD_US = 500000, ABORT_PERIOD_US = 100000, IDLE_PERIOD_S = 5 };
+enum {
+    SAMPLE_PERIOD_US = 500000,
+    ABORT_PERIOD_US = 100000,
+    MEASURE_PATIENCE_US = 5000000,
+    IDLE_PERIOD_S = 5
+};
 
 /* ---- acting on libvirt ---- */
 
@@ -365,6 +370,8 @@ struct sample {
     struct virt *virt;
     char *uuid;
     struct virt_job job;
+    int measure_s;      /* a measurement over so many seconds should have ended; 0 = none */
+    int64_t dirty_rate; /* what came of it; -1 */
 };
 
 static void sample_release(struct migration_job *job)
@@ -380,7 +387,25 @@ static int sample_run(struct migration_job *job, struct err *e)
 {
     struct sample *sample = job->aux;
 
+    if (sample->measure_s > 0)
+        (void)virt_dirty_rate_look(sample->virt, sample->uuid, sample->measure_s,
+                                   &sample->dirty_rate, NULL);
     return virt_migration_sample(sample->virt, sample->uuid, &sample->job, e);
+}
+
+/* The measurement that began before libvirt's call (source_measure.c). */
+static void take_measurement(struct migration *m, const struct sample *sample)
+{
+    char text[32];
+
+    if (sample->dirty_rate >= 0) {
+        text_bytes((double)sample->dirty_rate, text, sizeof(text));
+        log_info("migration %s: dirty rate %s/s over %d s", m->uuid, text, sample->measure_s);
+        policy_measured(&m->policy, sample->measure_s, sample->dirty_rate);
+        m->long_measure_s = 0;
+    } else if (clock_monotonic_us() > m->long_measure_due_us + MEASURE_PATIENCE_US) {
+        m->long_measure_s = 0;
+    }
 }
 
 /* A share that changed while libvirt's call began may have been told before it, and in vain. */
@@ -424,6 +449,7 @@ static void sampled(struct migration_job *job)
     m->progress.has_job = true;
     if (m->force_waits && !m->abort_requested && may_be_forced(m))
         force(m, "asked for before");
+    take_measurement(m, sample);
     memory_began(m, sample->job.iteration);
     if (sample->job.post_copy)
         source_post_copy_began(m);
@@ -445,6 +471,9 @@ static void sample_now(struct migration *m)
     m->sample_outstanding = true;
     sample->virt = m->agent->virt;
     sample->uuid = text_dup(m->instance_uuid);
+    sample->dirty_rate = -1;
+    if (clock_monotonic_us() >= m->long_measure_due_us)
+        sample->measure_s = m->long_measure_s;
     migration_submit(m, &job, false, false);
 }
 

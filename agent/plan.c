@@ -13,8 +13,6 @@
 #define LOOK_DEADLINE_US    (15 * USEC_PER_SEC)
 #define MEASURE_DEADLINE_US (8 * USEC_PER_SEC)
 
-enum { MEASURE_S = 1 };
-
 static void plan_free(struct plan *plan)
 {
     virt_guest_free(plan->guest);
@@ -45,8 +43,9 @@ struct measuring {
     struct plan *plan; /* the loop's */
     struct virt *virt;
     char *uuid;
+    int64_t memory_bytes;
+    struct measurement found;
     int result;
-    int64_t bytes_per_s;
     struct err e;
 };
 
@@ -62,7 +61,7 @@ static void measuring_run(void *aux)
 {
     struct measuring *m = aux;
 
-    m->result = virt_dirty_rate(m->virt, m->uuid, MEASURE_S, &m->bytes_per_s, &m->e);
+    m->result = measure_guest(m->virt, m->uuid, m->memory_bytes, &m->found, &m->e);
 }
 
 static void measuring_done(void *aux, enum work_end end)
@@ -75,8 +74,7 @@ static void measuring_done(void *aux, enum work_end end)
     } else if (m->result < 0) {
         plan->no_rate = m->e;
     } else {
-        plan->measured = true;
-        plan->dirty_rate = m->bytes_per_s;
+        plan->measured = m->found;
     }
     plan_part_ended(plan);
 }
@@ -106,6 +104,7 @@ static void measure(struct plan *plan)
     m->plan = plan;
     m->virt = plan->agent->virt;
     m->uuid = text_dup(plan->guest->uuid);
+    m->memory_bytes = plan->guest->memory_kib * 1024;
     workers_submit(plan->agent->workers, &work);
 }
 
@@ -225,22 +224,6 @@ static void look_release(void *aux)
     free(look);
 }
 
-/* What the emulator holds in memory is, but for its own part, what the guest has written to. Huge pages are not
- * counted in it. */
-static int64_t touched_memory(struct look *look)
-{
-    _cleanup_(json_putp) struct json_object *o = NULL;
-    _cleanup_(str_freep) char *xml = NULL;
-    int64_t most = look->guest->memory_kib;
-
-    if (virt_guest_xml(look->virt, look->guest->uuid, &xml, NULL) < 0 ||
-        strstr(xml, "<hugepages") ||
-        virt_guest_diagnostics(look->virt, look->guest->uuid, &o, NULL) < 0)
-        return -1;
-    int64_t kib = json_get_int(json_get(o, "memory_statistics"), "rss", -1);
-    return kib < 0 ? -1 : (kib < most ? kib : most) * 1024;
-}
-
 static void look_disks(struct look *look)
 {
     struct virt_storage_identity identity = {0};
@@ -258,14 +241,13 @@ static void look_run(void *aux)
 {
     struct look *look = aux;
 
-    look->touched = -1;
     look->result = virt_guest_read(look->virt, look->name, &look->guest, &look->e);
     if (look->result == 0)
         look->result =
             virt_guest_metadata(look->virt, look->guest->uuid, &look->metadata, &look->e);
     if (look->result < 0)
         return;
-    look->touched = touched_memory(look);
+    look->touched = measure_touched(look->virt, look->guest->uuid, look->guest->memory_kib * 1024);
     look_disks(look);
 }
 
@@ -312,7 +294,7 @@ void command_plan(struct command *command)
     plan->command = command;
     plan->agent = command->agent;
     plan->destination = json_get_string(command->args, "dest", NULL);
-    plan->touched = plan->dirty_rate = -1;
+    plan->measured.dirty_rate = -1;
     (void)command_opt_choice(command, "block_migration", &plan->block_migration, &e);
     (void)command_opt_choice(command, "disk_over_commit", &plan->disk_over_commit, &e);
     look->plan = plan;

@@ -24,12 +24,11 @@ struct plan {
     /* the guest, as a worker read it */
     struct virt_guest *guest;
     struct json_object *disk_info, *identity; /* NULL = could not be had */
-    int64_t touched;       /* bytes of memory that it has used so far; -1 = not known */
+    int64_t touched;       /* bytes of memory that it has used so far; 0 = not known */
     struct err unmeasured; /* its disks */
     struct instance *instance;
     struct settings settings;
-    bool measured; /* the dirty rate */
-    int64_t dirty_rate;
+    struct measurement measured;
     struct err no_rate;
     struct json_object *answer; /* of the destination; NULL */
     struct err no_answer;

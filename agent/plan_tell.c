@@ -21,7 +21,7 @@ static int64_t memory_bytes(const struct plan *plan)
 
 static int64_t memory_to_move(const struct plan *plan)
 {
-    return plan->touched >= 0 ? plan->touched : memory_bytes(plan);
+    return plan->touched > 0 ? plan->touched : memory_bytes(plan);
 }
 
 /* -1 is null: nobody knows. */
@@ -93,7 +93,7 @@ static struct json_object *tell_to_move(const struct plan *plan, struct plan_sum
     char **targets = virt_guest_disks_to_copy(plan->guest);
 
     json_add_int(memory, "total", memory_bytes(plan));
-    add_known(memory, "touched", plan->touched);
+    add_known(memory, "touched", plan->touched > 0 ? plan->touched : -1);
     for (size_t i = 0; i < plan->guest->disk_count; i++)
         json_object_array_add(disks, tell_disk(plan, sums, targets, &plan->guest->disks[i]));
     text_vector_free(targets);
@@ -109,11 +109,14 @@ static struct json_object *tell_to_move(const struct plan *plan, struct plan_sum
 /* ---- what is to be expected ---- */
 
 /* A guest that stands still writes nothing, though nobody measured it. */
-static int64_t dirty_rate(const struct plan *plan)
+static struct measurement measured(const struct plan *plan)
 {
+    struct measurement found = plan->measured;
+
+    found.touched_bytes = plan->touched;
     if (plan->guest->state == VIRT_STATE_PAUSED)
-        return 0;
-    return plan->measured ? plan->dirty_rate : -1;
+        found.dirty_rate = 0;
+    return found;
 }
 
 static void foresee(const struct plan *plan, struct plan_sums *sums)
@@ -130,19 +133,10 @@ static void foresee(const struct plan *plan, struct plan_sums *sums)
         .destination = plan->destination,
         .block_migration = sums->block,
         .bandwidth_mib = sums->bandwidth_mib,
-        .dirty_rate = dirty_rate(plan),
+        .measured = measured(plan),
     };
     sums->outlook = source_outlook_of(agent, &facts);
-    /* zero pages cost next to nothing: the choice is the migration's own, the time is that of what was written to */
     sums->start = policy_start(&sums->limits, &sums->outlook);
-    if (plan->touched >= 0) {
-        struct policy_outlook touched = sums->outlook;
-        touched.memory_bytes = plan->touched;
-        struct policy_start start = policy_start(&sums->limits, &touched);
-        sums->start.time_s = start.time_s;
-        sums->start.in_time = start.in_time;
-        sums->start.pause_ms = start.pause_ms;
-    }
     const struct policy policy = policy_begin(&sums->outlook, &sums->start);
     sums->timeout_s = policy_timeout_s(&policy, &sums->limits);
 }
@@ -180,7 +174,7 @@ static char *dirty_text(const struct plan *plan)
 {
     if (plan->guest->state == VIRT_STATE_PAUSED)
         return text_dup("the guest is paused");
-    if (plan->measured)
+    if (plan->measured.dirty_rate >= 0)
         return text_dup("measured now, over 1 s");
     return text_format("not measured: %.300s", plan->no_rate.text);
 }

@@ -7,7 +7,8 @@
  * policy_stepped.c  Nova's kind (nova-contract 5.5): the downtime limit grows with the time
  * policy_adaptive.c ours: the downtime limit grows on evidence, pass by pass; the throttle's start comes from
  *                   the dirty rate that was measured before; post-copy is planned; stalls are told
- * policy_forecast.c what a pass dirties, when it ends, how long the pause will be
+ * policy_dirtying.c what the guest dirties in which time
+ * policy_forecast.c when it ends, how long the pause will be
  *
  * The rule of QEMU that all of it rests on (7.2, ram.c): memory is sent in passes; at the end of one it
  * looks at what was dirtied meanwhile, and stops the guest if that can be sent within the downtime limit.
@@ -46,12 +47,14 @@ struct policy_limits {
 
 /* What is known before the start. */
 struct policy_outlook {
-    double data_gib;      /* policy_data_gib() */
-    int64_t memory_bytes; /* of the guest */
-    int64_t disk_bytes;   /* to be copied */
-    int64_t dirty_rate;   /* bytes a second, measured over a second; -1 = unknown */
-    int64_t bandwidth;    /* bytes a second; 0 = unknown */
-    int64_t overhead_ms;  /* learned part of a pause that does not depend on memory; 0 = not yet */
+    double data_gib;       /* policy_data_gib() */
+    int64_t memory_bytes;  /* of the guest */
+    int64_t touched_bytes; /* of it, that the guest ever wrote to; 0 = unknown */
+    int64_t disk_bytes;    /* to be copied */
+    int64_t dirty_rate;    /* bytes a second, measured over a second; -1 = unknown */
+    int busy_percent;      /* of its busiest processor meanwhile; 0 = unknown */
+    int64_t bandwidth;     /* bytes a second; 0 = unknown */
+    int64_t overhead_ms;   /* learned part of a pause that does not depend on memory; 0 = not yet */
     int throttle_initial, throttle_increment; /* the operator's; 0 = the policy's */
 };
 
@@ -97,6 +100,15 @@ struct policy_decision {
     int iteration, throttle_percent;
 };
 
+/* What the guest dirties in which time (policy_dirtying.c): in the order of time, of a guest without throttle. */
+enum { POLICY_POINTS = 12 };
+struct policy_dirtying {
+    int count; /* 0 = nothing is known */
+    struct policy_point {
+        double seconds, bytes;
+    } points[POLICY_POINTS];
+};
+
 /* Memory of the policy between samples; starts zeroed, or with policy_begin(). */
 struct policy {
     double data_gib;
@@ -117,11 +129,17 @@ struct policy {
     int64_t last_elapsed_us, last_processed;
     bool has_sample;
     /* policy_forecast.c */
-    double memory_throughput; /* smoothed, in the memory phase alone; 0 = unknown */
-    double drain;      /* smoothed bytes a second by which a pass's rest falls: zero pages too */
-    double dirty_rate; /* of the guest without throttle; 0 = unknown */
-    bool dirty_rate_known; /* 0 was measured */
-    double hot_set;        /* bytes that passes dirty at most; 0 = unknown */
+    double memory_throughput;         /* smoothed, in the memory phase alone; 0 = unknown */
+    double usual_throughput;          /* the same on the whole; 0 = unknown */
+    double disk_throughput;           /* while disks are copied; 0 = unknown */
+    double usual_over_s, disk_over_s; /* that they were seen */
+    int64_t last_disk_processed;
+    int64_t bandwidth;     /* foreseen; 0 = unknown */
+    int busy_percent;      /* of the guest's busiest processor; 0 = unknown */
+    int64_t touched_bytes; /* of memory, that the guest ever wrote to; 0 = unknown */
+    struct policy_dirtying dirtying;
+    int passes_seen;        /* from begin to end */
+    int64_t pass_processed; /* memory_processed as the pass began */
     int pass_iteration;
     int64_t pass_began_us;
     double pass_size, pass_size_before; /* bytes at the begin of this pass, of the one before */
@@ -137,6 +155,15 @@ struct policy_start policy_start(const struct policy_limits *limits,
                                  const struct policy_outlook *outlook);
 /* A fresh policy for a migration that begins. */
 struct policy policy_begin(const struct policy_outlook *outlook, const struct policy_start *start);
+
+/*
+ * Over how many seconds the dirty rate is to be measured in the first pass, beginning just before libvirt's call
+ * (which then allows no other such measurement): as long as it can and still be known at a quarter of the way.
+ * 0 = not at all.
+ */
+int policy_measure_s(const struct policy_outlook *outlook);
+/* The end of that measurement; distinct bytes a second over `seconds`. */
+void policy_measured(struct policy *policy, int seconds, int64_t bytes_per_s);
 
 /* Takes a sample in and decides at most one action; call again with the same sample until NOTHING. */
 struct policy_decision policy_step(struct policy *policy, const struct policy_limits *limits,

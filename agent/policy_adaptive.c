@@ -18,6 +18,8 @@ enum {
     STALL_PASSES = 3,
     STALL_S = 10,
     THROTTLE_NEARLY_MAX = 90,
+    MEASURE_LEAST_S = 2,
+    MEASURE_MOST_S = 60, /* libvirt's */
 };
 
 #define PROGRESS   0.7  /* a pass that is smaller than so much of the one before: it converges */
@@ -26,6 +28,10 @@ enum {
 #define MARGIN     1.05
 #define RATE_CERTAINLY                                                                             \
     1.2 /* measurements by samples are coarse: only what is clearly above counts */
+
+#define MEASURE_SHARE                                                                              \
+    0.3 /* of the first pass: a quarter of the way where it is not nearly all of it */
+#define MEASURE_BANDWIDTH 1.0e9 /* bytes a second, where none is known */
 
 /* ---- before the start ---- */
 
@@ -56,15 +62,31 @@ static bool is_hopeless(const struct policy_limits *limits, const struct policy_
 
 struct policy policy_begin(const struct policy_outlook *outlook, const struct policy_start *start)
 {
-    return (struct policy){
+    struct policy policy = {
         .data_gib = outlook->data_gib,
         .memory_bytes = outlook->memory_bytes,
+        .touched_bytes = outlook->touched_bytes,
+        .bandwidth = outlook->bandwidth,
+        .busy_percent = outlook->busy_percent,
         .overhead_ms = outlook->overhead_ms,
         .throttle_initial = start->throttle_initial,
         .throttle_increment = start->throttle_increment,
-        .dirty_rate = outlook->dirty_rate > 0 ? (double)outlook->dirty_rate : 0.0,
-        .dirty_rate_known = outlook->dirty_rate >= 0,
     };
+
+    policy_measured(&policy, 1, outlook->dirty_rate);
+    return policy;
+}
+
+int policy_measure_s(const struct policy_outlook *outlook)
+{
+    double bandwidth = outlook->bandwidth > 0 ? (double)outlook->bandwidth : MEASURE_BANDWIDTH;
+    int64_t sent = outlook->disk_bytes;
+
+    sent += outlook->touched_bytes > 0 ? outlook->touched_bytes : outlook->memory_bytes;
+    double seconds = MEASURE_SHARE * (double)sent / bandwidth;
+    return seconds < MEASURE_LEAST_S  ? MEASURE_LEAST_S
+           : seconds > MEASURE_MOST_S ? MEASURE_MOST_S
+                                      : (int)seconds;
 }
 
 struct policy_start policy_start(const struct policy_limits *limits,
@@ -82,9 +104,8 @@ struct policy_start policy_start(const struct policy_limits *limits,
 
     if (start.throttle_initial != outlook->throttle_initial && start.throttle_increment == 0)
         start.throttle_increment = policy.throttle_increment = POLICY_THROTTLE_INCREMENT;
-    policy.throughput = outlook->bandwidth > 0 ? (double)outlook->bandwidth : 0.0;
+    policy.usual_throughput = outlook->bandwidth > 0 ? (double)outlook->bandwidth : 0.0;
     policy.has_sample = true;
-    policy.hot_set = 0.0;
     start.time_s = policy_time_left_s(&policy, limits, &sample);
     start.in_time = policy_forecast(&policy, limits, &sample).in_time;
     sample.iteration = 1;

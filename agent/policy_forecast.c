@@ -1,21 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What is to be expected. Each pass over memory teaches two figures: the rate at which the guest dirties
- * memory when nothing throttles it, and the hot set, the most that passes dirty however long they are. With
- * them QEMU's own rule is run ahead: pass after pass, throttle after throttle, limit after limit, until what
- * is left fits into the pause. Before the first pass has ended nothing tells the hot set; it is taken for
- * what the guest dirties in HOT_SET_GUESS_S.
+ * What is to be expected. What the guest dirties in which time is known from measurements and from each pass
+ * over memory (policy_dirtying.c). With it QEMU's own rule is run ahead, and what the policy itself will do:
+ * pass after pass, throttle after throttle, limit after limit, until what is left fits into the pause.
  */
 #include "agent/policy_internal.h"
 
 enum { PASSES_MAX = 300 };
 
-#define SMOOTHING_S     0.5 /* time constant of rates */
-#define SMOOTHING_1_S   1.5 /* in the first pass, where pages of zeros make them jump */
-#define SLOWER          0.75
-#define FASTER          1.1
-#define BLEND           0.5
-#define HOT_SET_GUESS_S 1.5
+#define FAST_S     0.5  /* time constants of rates: what is so now, */
+#define SLOW_S     20.0 /* and what is so on the whole */
+#define SURPRISE   1.6  /* times by which the one leaves the other: the link is another one now */
+#define ZERO_BPS   (2.0 * 1024.0 * 1024.0 * 1024.0) /* pages of zeros are only looked at */
+#define ANY_PASS_S 600.0                            /* longer than what is looked at */
+#define BLEND      0.5
 
 static double positive(int64_t value)
 {
@@ -32,59 +30,77 @@ static int within(int value, int least_value, int most_value)
     return value < least_value ? least_value : value > most_value ? most_value : value;
 }
 
-static double throttled(double rate, int percent)
+/* How much of what it does a guest still does: throttle takes the processor's idle time first. */
+static double throttled(double seconds, int percent, int busy_percent)
 {
-    return rate * (1.0 - within(percent, 0, POLICY_THROTTLE_MAX) / 100.0);
+    double busy = busy_percent > 0 ? within(busy_percent, 1, 100) / 100.0 : 1.0;
+
+    return seconds * least(1.0, (1.0 - within(percent, 0, POLICY_THROTTLE_MAX) / 100.0) / busy);
 }
 
 /* ---- what samples teach ---- */
 
-static double smoothed(double before, double rate, double passed_s, int iteration)
+static double smoothed(double before, double rate, double passed_s, double constant_s)
 {
-    double constant_s = iteration > 1 ? SMOOTHING_S : SMOOTHING_1_S;
-
     return before > 0.0 ? before + (rate - before) * passed_s / (passed_s + constant_s) : rate;
 }
 
+/* How fast all leaves on the whole. It is the mean of what was seen until that is long enough. */
+static void take_usual(struct policy *policy, double rate, double passed_s)
+{
+    double seen_s = policy->usual_over_s + passed_s, now = policy->memory_throughput;
+
+    policy->usual_over_s = seen_s < SLOW_S ? seen_s : SLOW_S;
+    policy->usual_throughput += (rate - policy->usual_throughput) * passed_s / policy->usual_over_s;
+    if (now > SURPRISE * policy->usual_throughput || policy->usual_throughput > SURPRISE * now) {
+        policy->usual_throughput = now;
+        policy->usual_over_s = FAST_S;
+    }
+}
+
+/* The time that pages of zeros took, which cost no bandwidth, does not count. */
 static void take_rates(struct policy *policy, const struct policy_sample *sample, double passed_s,
                        bool new_pass)
 {
     double sent = (double)sample->memory_processed - (double)policy->last_memory_processed;
     double fell = (double)policy->last_remaining - (double)sample->memory_remaining;
 
-    if (passed_s <= 0.0 || policy->pass_size <= 0.0)
+    if (passed_s <= 0.0 || policy->pass_size <= 0.0 || sent <= 0.0)
         return; /* since the last sample memory was not sent all the time */
-    if (sent > 0.0)
-        policy->memory_throughput =
-            smoothed(policy->memory_throughput, sent / passed_s, passed_s, sample->iteration);
-    if (fell > 0.0 && !new_pass)
-        policy->drain = smoothed(policy->drain, fell / passed_s, passed_s, sample->iteration);
+    double zeros_s = !new_pass && fell > sent ? (fell - sent) / ZERO_BPS : 0.0;
+    if (zeros_s > 0.5 * passed_s)
+        return;
+    double rate = sent / (passed_s - zeros_s);
+    policy->memory_throughput = smoothed(policy->memory_throughput, rate, passed_s, FAST_S);
+    take_usual(policy, rate, passed_s - zeros_s);
 }
 
-/* A pass of `size` ended after `lasted_s`, and `dirtied` is what it left. */
+/* While disks are copied. */
+static void take_disk_rate(struct policy *policy, const struct policy_sample *sample,
+                           double passed_s)
+{
+    double sent = (double)sample->disk_processed - (double)policy->last_disk_processed;
+
+    if (passed_s <= 0.0 || sent <= 0.0)
+        return;
+    double seen_s = policy->disk_over_s + passed_s;
+    policy->disk_over_s = seen_s < SLOW_S ? seen_s : SLOW_S;
+    policy->disk_throughput +=
+        (sent / passed_s - policy->disk_throughput) * passed_s / policy->disk_over_s;
+}
+
+void policy_measured(struct policy *policy, int seconds, int64_t bytes_per_s)
+{
+    if (policy->passes_seen == 0 && seconds > 0 && bytes_per_s >= 0)
+        policy_dirtying_take(&policy->dirtying, seconds, (double)bytes_per_s * seconds);
+}
+
+/* A pass ended after `lasted_s`, and `dirtied` is what it left. */
 static void take_pass(struct policy *policy, double lasted_s, double dirtied)
 {
-    double rate = throttled(1.0, policy->pass_throttle);
-    double seen = dirtied / lasted_s / rate;
-    double foretold = policy->dirty_rate * rate * lasted_s;
-    bool hot_set_bound = policy->hot_set > 0.0 && foretold > policy->hot_set;
-
-    if (policy->hot_set <= 0.0) { /* the first pass that was seen whole */
-        policy->hot_set = dirtied;
-        if (seen > policy->dirty_rate)
-            policy->dirty_rate = seen;
-    } else if (seen > FASTER * policy->dirty_rate) {
-        policy->dirty_rate = seen;
-    } else if (dirtied < SLOWER * least(foretold, policy->hot_set)) {
-        policy->dirty_rate = seen;
-    } else if (!hot_set_bound) {
-        policy->dirty_rate += BLEND * (seen - policy->dirty_rate);
-    }
-    if (dirtied > policy->hot_set)
-        policy->hot_set = dirtied;
-    else if (hot_set_bound)
-        policy->hot_set += BLEND * (dirtied - policy->hot_set);
-    policy->dirty_rate_known = true;
+    policy_dirtying_take(&policy->dirtying,
+                         throttled(lasted_s, policy->pass_throttle, policy->busy_percent), dirtied);
+    policy->passes_seen++;
 }
 
 static void begin_pass(struct policy *policy, const struct policy_sample *sample)
@@ -100,21 +116,26 @@ static void begin_pass(struct policy *policy, const struct policy_sample *sample
     policy->pass_size_before = policy->pass_size;
     policy->pass_size = size;
     policy->pass_began_us = sample->elapsed_us;
+    policy->pass_processed = sample->memory_processed;
     policy->pass_throttle = sample->throttle_percent;
 }
 
 void policy_forecast_take(struct policy *policy, const struct policy_sample *sample, bool new_pass)
 {
-    if (policy->has_sample)
-        take_rates(policy, sample,
-                   ((double)sample->elapsed_us - (double)policy->last_elapsed_us) / POLICY_USEC,
-                   new_pass);
+    double passed_s =
+        ((double)sample->elapsed_us - (double)policy->last_elapsed_us) / (double)POLICY_USEC;
+
+    if (policy->has_sample && sample->iteration >= 1)
+        take_rates(policy, sample, passed_s, new_pass);
+    else if (policy->has_sample)
+        take_disk_rate(policy, sample, passed_s);
     if (new_pass)
         begin_pass(policy, sample);
     if (sample->memory_processed != policy->last_memory_processed || sample->disk_remaining > 0 ||
         sample->iteration < 1)
         policy->last_moved_us = sample->elapsed_us;
     policy->last_memory_processed = sample->memory_processed;
+    policy->last_disk_processed = sample->disk_processed;
     policy->last_remaining = sample->memory_remaining;
 }
 
@@ -129,23 +150,29 @@ double policy_memory_rate(const struct policy *policy, const struct policy_sampl
 
 /* A pass under way, and what QEMU and the policy have in force. */
 struct ahead {
-    double rate; /* bytes a second */
-    double dirty_rate, hot_set;
+    const struct policy_dirtying *dirtying;
+    double most;              /* bytes that can be dirtied at all */
+    double rate;              /* bytes a second */
     double size, size_before; /* of this pass, of the one before */
     double lasts_s, left_s;   /* this pass: in all, still */
-    int throttle, initial, increment;
+    int throttle, initial, increment, busy_percent;
     int high; /* passes that dirtied too much since the last step */
     int iteration;
     double limit_ms;
 };
 
-static double dirty_rate_of(const struct policy *policy, const struct policy_sample *sample)
+/* Where no pass was seen, as after a restart of the agent, the hypervisor's own figure must do: it is taken for a
+ * guest that does not slow down. */
+static struct policy_dirtying dirtying_of(const struct policy *policy,
+                                          const struct policy_sample *sample)
 {
-    if (policy->dirty_rate > 0.0 || policy->dirty_rate_known)
-        return policy->dirty_rate;
-    double seen = positive(sample->dirty_rate);
-    double share = throttled(1.0, sample->throttle_percent);
-    return seen / share;
+    struct policy_dirtying seen = policy->dirtying;
+
+    if (seen.count == 0 && sample->dirty_rate > 0)
+        policy_dirtying_take(&seen,
+                             throttled(ANY_PASS_S, sample->throttle_percent, policy->busy_percent),
+                             ANY_PASS_S * (double)sample->dirty_rate);
+    return seen;
 }
 
 static double limit_in_force(const struct policy *policy, const struct policy_limits *limits)
@@ -158,21 +185,52 @@ static double limit_in_force(const struct policy *policy, const struct policy_li
     return (double)(limit_ms < limits->downtime_limit_ms ? limit_ms : limits->downtime_limit_ms);
 }
 
+/* How long the rest of the first pass takes: of what the guest never wrote to nothing is sent. */
+static double first_pass_left_s(const struct policy *policy, const struct policy_sample *sample,
+                                double left, double rate)
+{
+    double sent = (double)sample->memory_processed - (double)policy->pass_processed;
+    double unsent = (double)policy->touched_bytes - (policy->pass_size > 0.0 ? sent : 0.0);
+
+    if (policy->touched_bytes <= 0 || unsent >= left)
+        return left / rate;
+    unsent = unsent > 0.0 ? unsent : 0.0;
+    return unsent / rate + (left - unsent) / ZERO_BPS;
+}
+
+/* While disks are copied: what they get tells of the link, and so does what was foreseen. */
+static double rate_before_memory(const struct policy *policy)
+{
+    double foreseen = positive(policy->bandwidth);
+
+    if (foreseen <= 0.0 || policy->disk_throughput <= 0.0)
+        return foreseen + policy->disk_throughput;
+    return 0.5 * (foreseen + policy->disk_throughput);
+}
+
+static double usual_rate(const struct policy *policy, const struct policy_sample *sample)
+{
+    double rate = policy->usual_throughput;
+
+    if (rate <= 0.0 && sample->iteration < 1)
+        rate = rate_before_memory(policy);
+    return rate > 0.0 ? rate : policy_memory_rate(policy, sample);
+}
+
 static struct ahead now(const struct policy *policy, const struct policy_limits *limits,
-                        const struct policy_sample *sample)
+                        const struct policy_sample *sample, const struct policy_dirtying *dirtying)
 {
     double left = positive(sample->memory_remaining);
-    bool first = sample->iteration <= 1;
-    double rate = policy_memory_rate(policy, sample);
-    double drain = first && policy->drain > rate ? policy->drain : rate;
+    double rate = usual_rate(policy, sample);
     double passed_s =
         policy->pass_size > 0.0
             ? ((double)sample->elapsed_us - (double)policy->pass_began_us) / POLICY_USEC
             : 0.0;
     struct ahead a = {
+        .dirtying = dirtying,
+        .most = positive(policy->touched_bytes > 0 ? policy->touched_bytes : policy->memory_bytes),
         .rate = rate,
-        .dirty_rate = dirty_rate_of(policy, sample),
-        .hot_set = policy->hot_set,
+        .busy_percent = policy->busy_percent,
         .size = policy->pass_size > left ? policy->pass_size : left,
         .size_before = policy->pass_size_before,
         .throttle = within(sample->throttle_percent, 0, POLICY_THROTTLE_MAX),
@@ -186,21 +244,17 @@ static struct ahead now(const struct policy *policy, const struct policy_limits 
 
     if (left <= 0.0 && sample->iteration < 1)
         a.size = left = (double)policy->memory_bytes; /* disks are copied: memory has not begun */
-    if (a.hot_set <= 0.0) {
-        a.hot_set = HOT_SET_GUESS_S * a.dirty_rate;
-        if (!first && left > a.hot_set)
-            a.hot_set = left; /* what the pass before dirtied */
-    }
-    a.left_s = left / drain;
+    a.left_s = sample->iteration <= 1 ? first_pass_left_s(policy, sample, left, rate) : left / rate;
     a.lasts_s = (passed_s > 0.0 ? passed_s : 0.0) + a.left_s;
     return a;
 }
 
 static double dirtied_by_its_end(const struct ahead *a)
 {
-    double dirtied = throttled(a->dirty_rate, a->throttle) * a->lasts_s;
+    double dirtied =
+        policy_dirtied(a->dirtying, throttled(a->lasts_s, a->throttle, a->busy_percent));
 
-    return a->hot_set > 0.0 ? least(dirtied, a->hot_set) : dirtied;
+    return a->most > 0.0 ? least(dirtied, a->most) : dirtied;
 }
 
 /* QEMU's: once in two passes that dirtied more than half of what they sent, not after the first. */
@@ -283,19 +337,20 @@ struct policy_forecast policy_forecast(const struct policy *policy,
                                        const struct policy_limits *limits,
                                        const struct policy_sample *sample)
 {
-    double rate = policy_memory_rate(policy, sample), time_s = 0.0;
+    double rate = usual_rate(policy, sample), time_s = 0.0;
 
     if (rate <= 0.0 || !policy->has_sample)
         return (struct policy_forecast){0};
     if (policy->post_copy_started || policy->forced)
         return the_rest(policy, sample, rate);
-    struct ahead a = now(policy, limits, sample);
+    const struct policy_dirtying dirtying = dirtying_of(policy, sample);
+    struct ahead a = now(policy, limits, sample, &dirtying);
     if (sample->iteration < 1)
         time_s = positive(sample->disk_remaining) /
-                 (policy->throughput > 0.0 ? policy->throughput : rate);
+                 (policy->disk_throughput > 0.0 ? policy->disk_throughput : rate);
     struct policy_forecast f = look_ahead(policy, limits, sample, time_s, &a);
     f.pause_known = f.pause_known && sample->iteration >= 1 &&
-                    (sample->iteration > 1 || policy->dirty_rate_known);
+                    (sample->iteration > 1 || policy->dirtying.count > 0);
     return f;
 }
 
@@ -326,13 +381,23 @@ int64_t policy_time_left_s(const struct policy *policy, const struct policy_limi
     return f.ends ? told(f.time_s) : -1;
 }
 
+static double dirtied_in_pass(const struct policy *policy, const struct policy_sample *sample,
+                              double seconds)
+{
+    return policy_dirtied(&policy->dirtying,
+                          throttled(seconds, sample->throttle_percent, policy->busy_percent));
+}
+
+static double in_pass_s(const struct policy *policy, const struct policy_sample *sample)
+{
+    return ((double)sample->elapsed_us - (double)policy->pass_began_us) / POLICY_USEC;
+}
+
 /* What a switch to post-copy would leave to be sent: the rest of the pass, and what was dirtied since. */
 double policy_unsent(const struct policy *policy, const struct policy_sample *sample)
 {
-    double passed_s = ((double)sample->elapsed_us - (double)policy->pass_began_us) / POLICY_USEC;
-    double dirtied =
-        least(throttled(policy->dirty_rate, sample->throttle_percent) * passed_s, policy->hot_set);
-    double unsent = positive(sample->memory_remaining) + (dirtied > 0.0 ? dirtied : 0.0);
+    double unsent = positive(sample->memory_remaining) +
+                    dirtied_in_pass(policy, sample, in_pass_s(policy, sample));
 
     return policy->memory_bytes > 0 ? least(unsent, (double)policy->memory_bytes) : unsent;
 }
@@ -341,13 +406,11 @@ bool policy_is_last_pass(const struct policy *policy, const struct policy_sample
 {
     double rate = policy_memory_rate(policy, sample);
 
-    if (rate <= 0.0 || sample->iteration < 2 || policy->hot_set <= 0.0)
+    if (rate <= 0.0 || sample->iteration < 2 || policy->dirtying.count == 0)
         return false;
-    double passed_s = ((double)sample->elapsed_us - (double)policy->pass_began_us) / POLICY_USEC;
-    double lasts_s = passed_s + positive(sample->memory_remaining) / rate;
-    double dirtied =
-        least(throttled(policy->dirty_rate, sample->throttle_percent) * lasts_s, policy->hot_set);
-    return 1000.0 * dirtied / rate <= (double)policy->downtime_set_ms;
+    double lasts_s = in_pass_s(policy, sample) + positive(sample->memory_remaining) / rate;
+    return 1000.0 * dirtied_in_pass(policy, sample, lasts_s) / rate <=
+           (double)policy->downtime_set_ms;
 }
 
 int64_t policy_learn_overhead_ms(int64_t known_ms, int64_t expected_ms, int64_t measured_ms)

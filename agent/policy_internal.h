@@ -34,6 +34,10 @@ struct policy_decision policy_adaptive_step(struct policy *policy,
 int64_t policy_adaptive_limit_ms(int64_t limit_ms, int64_t most_ms, double size, double size_before,
                                  double throughput);
 
+/* policy_dirtying.c: a measurement comes in; bytes that are dirtied in so many seconds without throttle. */
+void policy_dirtying_take(struct policy_dirtying *dirtying, double seconds, double bytes);
+double policy_dirtied(const struct policy_dirtying *dirtying, double seconds);
+
 /* policy_forecast.c */
 struct policy_forecast {
     bool ends;        /* by itself, or by force or post-copy at the timeout */

@@ -23,7 +23,7 @@ struct outlook_facts {
     const char *destination;
     bool block_migration;
     int64_t bandwidth_mib; /* in force: its own limit, or its share of the host's; 0 = none */
-    int64_t dirty_rate;    /* bytes a second; -1 = not measured */
+    struct measurement measured;
 };
 struct policy_outlook source_outlook_of(const struct agent *agent,
                                         const struct outlook_facts *facts);

@@ -3,6 +3,10 @@
  * What the policy knows before the start. The dirty rate is measured while the destination prepares itself;
  * what is left of that second when all else is ready is waited for, and no longer. A measurement that fails
  * costs nothing but the figure.
+ *
+ * A second measurement begins at once and goes on while the guest is moved already (agent/monitor.c takes it): what
+ * the guest dirties in a longer time tells how large the part of memory is that it keeps on writing, which decides
+ * how long all of it takes. libvirt begins none once it moves the guest, so there is this one.
  */
 #include "agent/source.h"
 
@@ -12,12 +16,15 @@
 
 LOG_MODULE(source);
 
-enum { MEASURE_S = 1, MEASURE_LATE_US = 1500000, MIB = 1 << 20 };
+enum { MEASURE_LATE_US = 1500000, BEGIN_LATE_US = 1400000, MIB = 1 << 20 };
 
 struct measure {
     struct virt *virt;
     char *uuid;
-    int64_t bytes_per_s;
+    struct policy_outlook outlook;
+    struct measurement found;
+    int long_s; /* over which the second one goes on; 0 = none */
+    int64_t long_due_us;
 };
 
 /* ---- the outlook ---- */
@@ -61,7 +68,9 @@ struct policy_outlook source_outlook_of(const struct agent *agent,
     struct policy_outlook outlook = {
         .data_gib = policy_data_gib(memory_mb, sizes, count),
         .memory_bytes = guest ? guest->memory_kib * 1024 : memory_mb * MIB,
-        .dirty_rate = facts->dirty_rate,
+        .touched_bytes = facts->measured.touched_bytes,
+        .dirty_rate = facts->measured.dirty_rate,
+        .busy_percent = facts->measured.busy_percent,
         .bandwidth = bandwidth_to(agent, facts),
         .overhead_ms = host_pair_overhead_ms(agent, facts->destination),
         .throttle_initial = (int)conf_int(conf, CONF_libvirt_live_migration_auto_converge_initial),
@@ -81,7 +90,7 @@ struct policy_outlook source_outlook(const struct migration *m)
         .destination = m->destination_host,
         .block_migration = m->block_migration,
         .bandwidth_mib = m->bandwidth_mib,
-        .dirty_rate = m->dirty_rate_before,
+        .measured = m->measured,
     };
 
     return source_outlook_of(m->agent, &facts);
@@ -169,11 +178,30 @@ static void measure_release(struct migration_job *job)
     free(measure);
 }
 
+/* Not when it is so late that libvirt may be moving the guest: it would make us wait for it. */
+static void begin_long(struct measure *measure, int64_t begun_us)
+{
+    if (clock_monotonic_us() - begun_us > BEGIN_LATE_US)
+        return;
+    measure->outlook.touched_bytes = measure->found.touched_bytes;
+    int seconds = policy_measure_s(&measure->outlook);
+    int64_t now_us = clock_monotonic_us();
+    if (virt_dirty_rate_begin(measure->virt, measure->uuid, seconds, NULL) < 0)
+        return;
+    measure->long_s = seconds;
+    measure->long_due_us = now_us + seconds * USEC_PER_SEC;
+}
+
 static int measure_run(struct migration_job *job, struct err *e)
 {
     struct measure *measure = job->aux;
+    int64_t begun_us = clock_monotonic_us();
 
-    return virt_dirty_rate(measure->virt, measure->uuid, MEASURE_S, &measure->bytes_per_s, e);
+    if (measure_guest(measure->virt, measure->uuid, measure->outlook.memory_bytes, &measure->found,
+                      e) < 0)
+        return -1;
+    begin_long(measure, begun_us);
+    return 0;
 }
 
 /* The end of the wait, by the measurement or by the time. */
@@ -195,8 +223,10 @@ static void measured(struct migration_job *job)
     m->measuring = false;
     if (job->result < 0)
         log_info("migration %s goes on without its dirty rate: %s", m->uuid, job->e.text);
-    else if (m->progress.started_us == 0)
-        m->dirty_rate_before = measure->bytes_per_s;
+    if (m->progress.started_us == 0)
+        m->measured = measure->found;
+    m->long_measure_s = measure->long_s;
+    m->long_measure_due_us = measure->long_due_us;
     wait_ended(m);
 }
 
@@ -212,12 +242,14 @@ void source_measure(struct migration *m)
                                 .done = measured,
                                 .release = measure_release};
 
-    m->dirty_rate_before = -1;
+    m->measured = (struct measurement){.dirty_rate = -1};
+    m->long_measure_s = 0;
     if (m->settings.policy != POLICY_ADAPTIVE || m->initially_paused || m->measuring)
         return;
     struct measure *measure = NEW(struct measure);
     measure->virt = m->agent->virt;
     measure->uuid = text_dup(m->instance_uuid);
+    measure->outlook = source_outlook(m);
     job.aux = measure;
     m->measuring = true;
     migration_submit(m, &job, false, false);

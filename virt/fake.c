@@ -369,6 +369,32 @@ static int dirty_rate(struct virt *virt, const char *uuid, int seconds, int64_t 
     return 0;
 }
 
+static int dirty_rate_begin(struct virt *virt, const char *uuid, int seconds, struct err *e)
+{
+    struct fake *fake = fake_of(virt);
+    struct domain *domain;
+    _cleanup_(str_freep) char *number = text_format("%d", seconds);
+    if (fake_enter_domain(fake, "dirty_rate_begin", uuid, number, &domain, e) < 0)
+        return -1;
+    domain->dirty_seconds = seconds;
+    fake_unlock(fake);
+    return 0;
+}
+
+/* It has measured as soon as it is asked. */
+static int dirty_rate_look(struct virt *virt, const char *uuid, int seconds, int64_t *bytes_per_s,
+                           struct err *e)
+{
+    struct fake *fake = fake_of(virt);
+    struct domain *domain;
+    _cleanup_(str_freep) char *number = text_format("%d", seconds);
+    if (fake_enter_domain(fake, "dirty_rate_look", uuid, number, &domain, e) < 0)
+        return -1;
+    *bytes_per_s = seconds == domain->dirty_seconds ? domain->dirty_rate : -1;
+    fake_unlock(fake);
+    return 0;
+}
+
 static int tune(struct virt *virt, const char *op, const char *uuid, int64_t value, struct err *e)
 {
     struct fake *fake = fake_of(virt);
@@ -565,6 +591,8 @@ static const struct virt_provider provider = {
     .migrate = migrate,
     .sample = sample,
     .dirty_rate = dirty_rate,
+    .dirty_rate_begin = dirty_rate_begin,
+    .dirty_rate_look = dirty_rate_look,
     .set_downtime = set_downtime,
     .set_bandwidth = set_bandwidth,
     .start_post_copy = start_post_copy,

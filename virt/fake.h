@@ -7,7 +7,7 @@
  * posted to it. `op` is a call's name: host_read host_facts describe state list migratable_xml metadata
  * migrate sample completed set_downtime set_bandwidth start_post_copy post_copy_failed abort suspend resume destroy
  * destroy_incoming undefine create define start shutdown reboot power_off save save_remove attach detach
- * xml diagnostics copy_disk resources dirty_rate.
+ * xml diagnostics copy_disk resources dirty_rate dirty_rate_begin dirty_rate_look.
  *
  * Calls of a guest's life tell the events that libvirt would: DEFINED, STARTED, PAUSED (create); STARTED
  * (start); STOPPED (shutdown, power_off, save). Attached devices stand in the domain's XML until they are

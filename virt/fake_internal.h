@@ -16,6 +16,7 @@ struct domain {
     size_t sample_count, sample_next;
     struct virt_job completed;
     int64_t dirty_rate;
+    int dirty_seconds; /* of the measurement that was begun; 0 = none */
     bool migrating, finished, aborted;
     enum virt_outcome outcome;
     char *outcome_text;

@@ -161,11 +161,12 @@ static int64_t number_of(const virTypedParameter *params, int count, const char 
     return value;
 }
 
-int64_t libvirt_dirty_rate_map(const virTypedParameter *params, int count)
+int64_t libvirt_dirty_rate_map(const virTypedParameter *params, int count, int seconds)
 {
     int64_t status = number_of(params, count, "dirtyrate.calc_status");
     int64_t mib = number_of(params, count, "dirtyrate.megabytes_per_second");
-    if (status != VIR_DOMAIN_DIRTYRATE_MEASURED || mib < 0)
+    if (status != VIR_DOMAIN_DIRTYRATE_MEASURED || mib < 0 ||
+        number_of(params, count, "dirtyrate.calc_period") != seconds)
         return -1;
     return mib > INT64_MAX >> 20 ? INT64_MAX : mib << 20;
 }
@@ -176,8 +177,17 @@ static void pause_us(int64_t us)
     (void)nanosleep(&pause, NULL);
 }
 
+static int begin(const struct libvirt_call *call, const char *uuid, int seconds, struct err *e)
+{
+    if (virDomainStartDirtyRateCalc(call->domain, seconds,
+                                    VIR_DOMAIN_DIRTYRATE_MODE_PAGE_SAMPLING) < 0)
+        return libvirt_call_error(call, e, "the dirty rate of domain %s cannot be measured", uuid);
+    return 0;
+}
+
 /* Whoever holds the domain at this moment is not waited for: there is a next look. */
-static int look(const struct libvirt_call *call, const char *uuid, int64_t *rate, struct err *e)
+static int look(const struct libvirt_call *call, const char *uuid, int seconds, int64_t *rate,
+                struct err *e)
 {
     virDomainPtr domains[] = {call->domain, NULL};
     virDomainStatsRecordPtr *records = NULL;
@@ -185,24 +195,39 @@ static int look(const struct libvirt_call *call, const char *uuid, int64_t *rate
                                       VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT);
     if (count < 0)
         return libvirt_call_error(call, e, "the dirty rate of domain %s cannot be read", uuid);
-    *rate = count > 0 ? libvirt_dirty_rate_map(records[0]->params, records[0]->nparams) : -1;
+    *rate =
+        count > 0 ? libvirt_dirty_rate_map(records[0]->params, records[0]->nparams, seconds) : -1;
     virDomainStatsRecordListFree(records);
     return 0;
+}
+
+int libvirt_dirty_rate_begin(struct virt *virt, const char *uuid, int seconds, struct err *e)
+{
+    LIBVIRT_CALL(call);
+    if (libvirt_call_begin(&call, virt, uuid, false, e) < 0)
+        return -1;
+    return begin(&call, uuid, seconds, e);
+}
+
+int libvirt_dirty_rate_look(struct virt *virt, const char *uuid, int seconds, int64_t *bytes_per_s,
+                            struct err *e)
+{
+    LIBVIRT_CALL(call);
+    if (libvirt_call_begin(&call, virt, uuid, false, e) < 0)
+        return -1;
+    return look(&call, uuid, seconds, bytes_per_s, e);
 }
 
 int libvirt_dirty_rate(struct virt *virt, const char *uuid, int seconds, int64_t *bytes_per_s,
                        struct err *e)
 {
     LIBVIRT_CALL(call);
-    if (libvirt_call_begin(&call, virt, uuid, false, e) < 0)
+    if (libvirt_call_begin(&call, virt, uuid, false, e) < 0 || begin(&call, uuid, seconds, e) < 0)
         return -1;
-    if (virDomainStartDirtyRateCalc(call.domain, seconds, VIR_DOMAIN_DIRTYRATE_MODE_PAGE_SAMPLING) <
-        0)
-        return libvirt_call_error(&call, e, "the dirty rate of domain %s cannot be measured", uuid);
     int64_t rate = -1;
     int64_t until_us = clock_monotonic_us() + seconds * USEC_PER_SEC + ANSWER_PATIENCE_US;
     pause_us(seconds * USEC_PER_SEC);
-    while (look(&call, uuid, &rate, e) == 0) {
+    while (look(&call, uuid, seconds, &rate, e) == 0) {
         if (rate >= 0) {
             *bytes_per_s = rate;
             return 0;

@@ -272,6 +272,25 @@ int virt_dirty_rate(struct virt *virt, const char *uuid, int seconds, int64_t *b
     return virt_counted(virt->provider->dirty_rate(held, uuid, seconds, bytes_per_s, e));
 }
 
+int virt_dirty_rate_begin(struct virt *virt, const char *uuid, int seconds, struct err *e)
+{
+    assert(virt && uuid && seconds >= 1 && seconds <= 60);
+    _cleanup_(virt_unrefp) struct virt *held = virt_ref(virt);
+    if (fault_point("virt.dirty_rate_begin", e) < 0)
+        return -1;
+    return virt_counted(virt->provider->dirty_rate_begin(held, uuid, seconds, e));
+}
+
+int virt_dirty_rate_look(struct virt *virt, const char *uuid, int seconds, int64_t *bytes_per_s,
+                         struct err *e)
+{
+    assert(virt && uuid && bytes_per_s);
+    _cleanup_(virt_unrefp) struct virt *held = virt_ref(virt);
+    if (fault_point("virt.dirty_rate_look", e) < 0)
+        return -1;
+    return virt_counted(virt->provider->dirty_rate_look(held, uuid, seconds, bytes_per_s, e));
+}
+
 int virt_migration_set_downtime(struct virt *virt, const char *uuid, int64_t downtime_ms,
                                 struct err *e)
 {

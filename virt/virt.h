@@ -171,6 +171,14 @@ int virt_migration_post_copy_failed(struct virt *virt, const char *uuid, bool *f
  */
 int virt_dirty_rate(struct virt *virt, const char *uuid, int seconds, int64_t *bytes_per_s,
                     struct err *e);
+/*
+ * BLOCKS, quick. The same in two: begins, and looks for the outcome; *bytes_per_s = -1 while there is none of that
+ * many seconds. libvirt begins none while the guest is being moved (the call would wait for 30 s), but one that was
+ * begun before goes on and can be looked for. While one goes on no other begins.
+ */
+int virt_dirty_rate_begin(struct virt *virt, const char *uuid, int seconds, struct err *e);
+int virt_dirty_rate_look(struct virt *virt, const char *uuid, int seconds, int64_t *bytes_per_s,
+                         struct err *e);
 
 /* BLOCKS. Acts on a domain here. destroy/undefine of what does not exist is success. */
 int virt_guest_suspend(struct virt *virt, const char *uuid, struct err *e);

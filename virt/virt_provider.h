@@ -76,6 +76,9 @@ struct virt_provider {
     int (*post_copy_failed)(struct virt *virt, const char *uuid, bool *failed, struct err *e);
     int (*dirty_rate)(struct virt *virt, const char *uuid, int seconds, int64_t *bytes_per_s,
                       struct err *e);
+    int (*dirty_rate_begin)(struct virt *virt, const char *uuid, int seconds, struct err *e);
+    int (*dirty_rate_look)(struct virt *virt, const char *uuid, int seconds, int64_t *bytes_per_s,
+                           struct err *e);
 
     int (*suspend)(struct virt *virt, const char *uuid, struct err *e);
     int (*resume)(struct virt *virt, const char *uuid, struct err *e);

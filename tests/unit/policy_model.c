@@ -5,12 +5,17 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define MIB      1048576.0
-#define PERIOD_S 0.5   /* between samples */
-#define EVENT_S  0.005 /* from a pass's begin to the sample that it causes */
-#define NOT_TOLD 9.0
+#define MIB          1048576.0
+#define PERIOD_S     0.5    /* between samples */
+#define EVENT_S      0.005  /* from a pass's begin to the sample that it causes */
+#define ZERO_SPEED   4096.0 /* MiB a second: pages of zeros are only looked at */
+#define WANDER_S     1.0    /* a wobbling link has another speed after it, */
+#define WANDER_KEPT  0.8    /* which keeps so much of the deviation before */
+#define AHEAD_S      0.2    /* the long measurement began so much before libvirt's call */
+#define NOT_TOLD     9.0
+#define EMULATOR_MIB 40.0
 
-enum { PASSES_MAX = 2000, TOLD_MAX = 20000 };
+enum { PASSES_MAX = 2000, TOLD_MAX = 20000, CHUNKS = 64, SAMPLED_PAGES_PER_GIB = 512 };
 
 struct told {
     double at_s, total_s;
@@ -20,12 +25,18 @@ struct run {
     const struct model_guest *guest;
     uint64_t random;
     double time_s, throttle_s, sent, rest;
+    double disk_rest;
     int pass, throttle, high, initial, increment;
-    double link, dirty_rate, last_dirty_rate;
+    double link, rate_share; /* of this pass */
+    double wander, wander_until_s;
+    bool zero[CHUNKS];
+    double touched, written; /* MiB; written to in this pass */
+    double last_dirty_rate;
     double limit_ms;
     /* with a policy */
     const struct policy_limits *limits;
     struct policy policy;
+    int measure_s; /* how long the measurement that goes on lasts; 0 = none */
     double next_sample_s;
     enum policy_action ended_by;
     int warnings;
@@ -34,27 +45,113 @@ struct run {
     int told_count;
 };
 
-static double wavering(struct run *r, double value)
+/* ---- chance ---- */
+
+/* 0 to 1 */
+static double chance(uint64_t *random)
 {
-    r->random ^= r->random << 13;
-    r->random ^= r->random >> 7;
-    r->random ^= r->random << 17;
-    double share = (double)(r->random % 20001) / 10000.0 - 1.0;
-    return value * (1.0 + r->guest->waver * share);
+    *random ^= *random << 13;
+    *random ^= *random >> 7;
+    *random ^= *random << 17;
+    return (double)(*random % 20001) / 20000.0;
 }
 
-int64_t model_measured_dirty_rate(const struct model_guest *guest)
+static double wavering(struct run *r)
 {
-    return (int64_t)(fmin(guest->hot_set, guest->dirty_rate) * MIB);
+    return 1.0 + r->guest->waver * (2.0 * chance(&r->random) - 1.0);
 }
 
-struct policy_outlook model_outlook(const struct model_guest *guest)
+/* About normally distributed, of standard deviation 1. */
+static double deviation(uint64_t *random)
 {
+    double sum = 0.0;
+
+    for (int i = 0; i < 12; i++)
+        sum += chance(random);
+    return sum - 6.0;
+}
+
+static uint64_t seed_of(const struct model_guest *guest)
+{
+    return 0x9e3779b97f4a7c15u ^ (uint64_t)guest->seed * 0x2545f4914f6cdd1du;
+}
+
+/* ---- the guest ---- */
+
+static double behaviour(const struct model_guest *g, double at_s)
+{
+    return g->changes_by > 0.0 && at_s >= g->changes_at_s ? g->changes_by : 1.0;
+}
+
+/* Distinct MiB of `set` after `written` MiB of writes. */
+static double distinct(const struct model_guest *g, double set, double written)
+{
+    double u = set > 0.0 ? written / set : 0.0;
+
+    switch (g->pattern) {
+    case MODEL_ROUND_ROBIN:
+        return fmin(set, written);
+    case MODEL_RANDOM:
+        return set * (1.0 - exp(-u));
+    case MODEL_LAYERED:
+        return set * (0.2 * (1.0 - exp(-4.0 * u)) + 0.8 * (1.0 - exp(-0.25 * u)));
+    }
+    return 0.0;
+}
+
+static double writing_share(const struct run *r)
+{
+    double busy = 1.0 - r->guest->idle;
+
+    return fmin(1.0, (1.0 - r->throttle / 100.0) / busy);
+}
+
+static double dirtied(const struct run *r)
+{
+    double set = r->guest->hot_set * behaviour(r->guest, r->time_s);
+
+    return distinct(r->guest, fmin(set, r->touched), r->written);
+}
+
+/* As QEMU measures: of some pages of the whole memory, how many have changed; in whole MiB a second. */
+static int64_t measured_dirty_rate(const struct model_guest *g, int seconds, uint64_t *random)
+{
+    double changed = distinct(g, g->hot_set, g->dirty_rate * seconds);
+    double pages = SAMPLED_PAGES_PER_GIB * g->memory / 1024.0, share = changed / g->memory;
+
+    if (!g->sampled)
+        return (int64_t)(changed / seconds * MIB);
+    double spread = sqrt(share * (1.0 - share) / pages) * deviation(random);
+    double seen = floor(fmax(share + spread, 0.0) * pages + 0.5) / pages * g->memory;
+    return (int64_t)floor(seen / seconds) * (int64_t)MIB;
+}
+
+/* As the emulator's resident memory tells it, with the emulator's own. */
+static int64_t touched_seen(const struct model_guest *g)
+{
+    double touched = g->memory * (1.0 - g->untouched) + EMULATOR_MIB;
+
+    return g->untouched > 0.0 ? (int64_t)(fmin(touched, g->memory) * MIB) : 0;
+}
+
+/* The bandwidth was learned from an earlier migration, on another day. */
+static double known_share(const struct model_guest *g, uint64_t *random)
+{
+    return g->wobble > 0.0 ? fmax(0.5, 1.0 + g->wobble * deviation(random)) : 1.0;
+}
+
+static struct policy_outlook outlook_of(const struct model_guest *guest, uint64_t *random)
+{
+    const int64_t disk_bytes = (int64_t)(guest->disk * MIB);
+
     return (struct policy_outlook){
-        .data_gib = policy_data_gib((int64_t)guest->memory, NULL, 0),
+        .data_gib = policy_data_gib((int64_t)guest->memory, &disk_bytes, disk_bytes > 0),
         .memory_bytes = (int64_t)(guest->memory * MIB),
-        .dirty_rate = model_measured_dirty_rate(guest),
-        .bandwidth = (int64_t)(guest->link * MIB),
+        .disk_bytes = disk_bytes,
+        .touched_bytes = touched_seen(guest),
+        .busy_percent = (int)(100.0 * (1.0 - guest->idle) + 0.5),
+        .dirty_rate = measured_dirty_rate(guest, 1, random),
+        .bandwidth = (int64_t)(guest->link * known_share(guest, random) * MIB),
     };
 }
 
@@ -79,12 +176,14 @@ static void act(struct run *r, const struct policy_decision *d)
     }
 }
 
-static void take_sample(struct run *r, double at_s, double rest)
+static void take_sample(struct run *r)
 {
     struct policy_sample sample = {
-        .elapsed_us = (int64_t)(at_s * 1e6),
-        .memory_remaining = (int64_t)(rest * MIB),
-        .memory_processed = (int64_t)((r->sent + r->rest - rest) * MIB),
+        .elapsed_us = (int64_t)(r->time_s * 1e6),
+        .memory_remaining = r->pass > 0 ? (int64_t)(r->rest * MIB) : 0,
+        .memory_processed = (int64_t)(r->sent * MIB),
+        .disk_remaining = (int64_t)(r->disk_rest * MIB),
+        .disk_processed = (int64_t)((r->guest->disk - r->disk_rest) * MIB),
         .dirty_rate = (int64_t)(r->last_dirty_rate * MIB),
         .iteration = r->pass,
         .throttle_percent = r->throttle,
@@ -92,6 +191,11 @@ static void take_sample(struct run *r, double at_s, double rest)
     };
     struct policy_decision d;
 
+    if (r->measure_s > 0 && r->time_s >= r->measure_s - AHEAD_S) {
+        policy_measured(&r->policy, r->measure_s,
+                        measured_dirty_rate(r->guest, r->measure_s, &r->random));
+        r->measure_s = 0;
+    }
     do {
         d = policy_step(&r->policy, r->limits, &sample);
         act(r, &d);
@@ -99,38 +203,86 @@ static void take_sample(struct run *r, double at_s, double rest)
     int64_t left_s = policy_time_left_s(&r->policy, r->limits, &sample);
     r->pause_told_ms = (double)policy_expected_downtime_ms(&r->policy, r->limits, &sample);
     if (r->told_count < TOLD_MAX)
-        r->told[r->told_count++] = (struct told){at_s, left_s < 0 ? -1.0 : at_s + (double)left_s};
-}
-
-/* The samples of a pass; true if the policy ended it, `*done_s` into the pass. */
-static bool sample_pass(struct run *r, double lasts_s, double *done_s)
-{
-    double at_s = r->time_s + EVENT_S;
-
-    if (!r->limits)
-        return false;
-    for (bool event = true; at_s < r->time_s + lasts_s; event = false) {
-        take_sample(r, at_s, r->rest - (at_s - r->time_s) * r->link);
-        *done_s = at_s - r->time_s;
-        if (r->ended_by != POLICY_NOTHING)
-            return true;
-        if (!event)
-            r->next_sample_s = at_s + PERIOD_S;
-        at_s = fmax(r->next_sample_s, at_s + 0.001);
-    }
-    return false;
+        r->told[r->told_count++] =
+            (struct told){r->time_s, left_s < 0 ? -1.0 : r->time_s + (double)left_s};
 }
 
 /* ---- QEMU's part ---- */
 
-static double dirtied_in(const struct run *r, double seconds)
+static bool is_zero(const struct run *r)
 {
-    return fmin(r->guest->hot_set, (1.0 - r->throttle / 100.0) * r->dirty_rate * seconds);
+    int chunk = (int)((r->guest->memory - r->rest) / r->guest->memory * CHUNKS + 1e-9);
+
+    return r->pass == 1 && chunk < CHUNKS && r->zero[chunk];
 }
 
-static void trigger_throttle(struct run *r, double dirtied, double sent)
+/* MiB until memory of another kind comes, in the first pass. */
+static double chunk_left(const struct run *r)
 {
-    if (r->initial == 0 || r->pass < 2 || dirtied <= 0.5 * sent * 1.000001 || ++r->high < 2)
+    double chunk = r->guest->memory / CHUNKS, done = r->guest->memory - r->rest;
+
+    return fmax(chunk * (floor(done / chunk + 1e-9) + 1.0) - done, 1e-6);
+}
+
+static double link_now(struct run *r)
+{
+    if (r->guest->wobble > 0.0 && r->time_s >= r->wander_until_s) {
+        double fresh = sqrt(1.0 - WANDER_KEPT * WANDER_KEPT) * deviation(&r->random);
+        r->wander = WANDER_KEPT * r->wander + fresh;
+        r->wander_until_s = r->time_s + WANDER_S;
+    }
+    return r->link * fmax(0.2, 1.0 + r->guest->wobble * r->wander);
+}
+
+/* Sends for at most `most_s`, at one speed; how long it did. */
+static double go(struct run *r, double *rest, double most_s)
+{
+    bool zero = is_zero(r);
+    double link = link_now(r), speed = zero ? fmax(ZERO_SPEED, link) : link;
+    double lasts_s = fmin(*rest / speed, most_s);
+
+    if (r->guest->wobble > 0.0)
+        lasts_s = fmin(lasts_s, fmax(r->wander_until_s - r->time_s, 1e-6));
+    if (r->guest->untouched > 0.0 && r->pass == 1)
+        lasts_s = fmin(lasts_s, chunk_left(r) / speed);
+    if (r->time_s < r->guest->changes_at_s)
+        lasts_s = fmin(lasts_s, fmax(r->guest->changes_at_s - r->time_s, 1e-6));
+    double done = fmin(speed * lasts_s, *rest);
+    *rest = done > *rest - 1e-9 ? 0.0 : *rest - done;
+    r->sent += zero || rest != &r->rest ? 0.0 : done;
+    r->written += r->guest->dirty_rate * r->rate_share * behaviour(r->guest, r->time_s) *
+                  writing_share(r) * lasts_s;
+    r->time_s += lasts_s;
+    r->throttle_s += lasts_s * r->throttle / 100.0;
+    return lasts_s;
+}
+
+/* A pass, or the disks; false if the policy ended it. */
+static bool send(struct run *r, double *rest)
+{
+    double begun_s = r->time_s, event_s = begun_s + EVENT_S;
+    bool event = true;
+
+    while (*rest > 0.0) {
+        double at_s = !r->limits ? INFINITY
+                      : event    ? event_s
+                                 : fmax(r->next_sample_s, begun_s + 2.0 * EVENT_S);
+        (void)go(r, rest, at_s - r->time_s);
+        if (*rest <= 0.0 || r->time_s < at_s - 1e-9)
+            continue;
+        take_sample(r);
+        if (r->ended_by != POLICY_NOTHING)
+            return false;
+        if (!event)
+            r->next_sample_s = r->time_s + PERIOD_S;
+        event = false;
+    }
+    return true;
+}
+
+static void trigger_throttle(struct run *r, double left, double size)
+{
+    if (r->initial == 0 || r->pass < 2 || left <= 0.5 * size * 1.000001 || ++r->high < 2)
         return;
     r->high = 0;
     r->throttle = r->throttle == 0 ? r->initial : r->throttle + r->increment;
@@ -138,19 +290,19 @@ static void trigger_throttle(struct run *r, double dirtied, double sent)
         r->throttle = 99;
 }
 
-static void pass_time(struct run *r, double seconds)
+static double total_told(const struct run *r, double share)
 {
-    r->time_s += seconds;
-    r->throttle_s += seconds * r->throttle / 100.0;
+    for (int i = 0; i < r->told_count; i++)
+        if (r->told[i].at_s >= share * r->time_s)
+            return r->told[i].total_s;
+    return r->time_s;
 }
 
 static double error_from(const struct run *r, double share)
 {
-    for (int i = 0; i < r->told_count; i++)
-        if (r->told[i].at_s >= share * r->time_s)
-            return r->told[i].total_s < 0.0 ? NOT_TOLD
-                                            : fabs(r->told[i].total_s - r->time_s) / r->time_s;
-    return 0.0;
+    double total_s = total_told(r, share);
+
+    return total_s < 0.0 ? NOT_TOLD : fabs(total_s - r->time_s) / r->time_s;
 }
 
 static struct model_result result_of(const struct run *r, enum model_end end, double pause_s)
@@ -171,6 +323,7 @@ static struct model_result result_of(const struct run *r, enum model_end end, do
         .time_error_later = error_from(r, 0.75),
         .pause_error =
             r->pause_told_ms < 0.0 ? NOT_TOLD : fabs(r->pause_told_ms - pause_ms) / pause_ms,
+        .told_quarter_s = total_told(r, 0.25),
     };
 }
 
@@ -186,28 +339,40 @@ static struct model_result ended(struct run *r, double left)
                                            : result_of(r, MODEL_POST_COPY, 0.0);
 }
 
+static void begin(struct run *r)
+{
+    int zeros = (int)(r->guest->untouched * CHUNKS + 0.5);
+
+    r->rest = r->guest->memory;
+    r->disk_rest = r->guest->disk;
+    r->touched = r->guest->memory * (1.0 - (double)zeros / CHUNKS);
+    while (zeros > 0) {
+        int chunk = (int)(chance(&r->random) * (CHUNKS - 0.001));
+        zeros -= !r->zero[chunk];
+        r->zero[chunk] = true;
+    }
+}
+
 static struct model_result run(struct run *r)
 {
-    r->random = 0x9e3779b97f4a7c15u ^ (uint64_t)r->guest->seed * 0x2545f4914f6cdd1du;
-    r->rest = r->guest->memory;
-    for (r->pass = 1; r->pass < PASSES_MAX; r->pass++) {
-        r->link = wavering(r, r->guest->link);
-        r->dirty_rate = wavering(r, r->guest->dirty_rate);
-        double lasts_s = r->rest / r->link, done_s = 0.0;
-        if (sample_pass(r, lasts_s, &done_s)) {
-            pass_time(r, done_s);
-            return ended(r, r->rest - done_s * r->link + dirtied_in(r, done_s));
+    begin(r);
+    for (r->pass = r->disk_rest > 0.0 ? 0 : 1; r->pass < PASSES_MAX; r->pass++) {
+        r->link = r->guest->link * wavering(r);
+        r->rate_share = wavering(r);
+        r->written = 0.0;
+        if (r->pass == 0 && send(r, &r->disk_rest))
+            continue;
+        double size = r->rest, begun_s = r->time_s;
+        if (r->ended_by != POLICY_NOTHING || !send(r, &r->rest))
+            return ended(r, r->rest + dirtied(r));
+        double left = dirtied(r), pause_s = left / link_now(r);
+        r->last_dirty_rate = left / (r->time_s - begun_s);
+        if (1000.0 * pause_s <= r->limit_ms) {
+            r->time_s += pause_s;
+            return result_of(r, MODEL_COMPLETED, pause_s);
         }
-        pass_time(r, lasts_s);
-        double dirtied = dirtied_in(r, lasts_s);
-        r->last_dirty_rate = dirtied / lasts_s;
-        if (1000.0 * dirtied / r->link <= r->limit_ms) {
-            r->time_s += dirtied / r->link;
-            return result_of(r, MODEL_COMPLETED, dirtied / r->link);
-        }
-        r->sent += r->rest;
-        trigger_throttle(r, dirtied, r->rest);
-        r->rest = dirtied;
+        trigger_throttle(r, left, size);
+        r->rest = left;
     }
     return result_of(r, MODEL_ENDLESS, 0.0);
 }
@@ -217,6 +382,7 @@ struct model_result model_virsh(const struct model_guest *guest)
     static struct run r; /* large */
 
     r = (struct run){.guest = guest, .initial = 20, .increment = 10, .limit_ms = 300};
+    r.random = seed_of(guest);
     return run(&r);
 }
 
@@ -224,11 +390,14 @@ struct model_result model_policy(const struct model_guest *guest,
                                  const struct policy_limits *limits)
 {
     static struct run r;
-    struct policy_outlook outlook = model_outlook(guest);
+    uint64_t random = seed_of(guest) + 1;
+    struct policy_outlook outlook = outlook_of(guest, &random);
     struct policy_start start = policy_start(limits, &outlook);
 
     r = (struct run){.guest = guest, .limits = limits, .limit_ms = 300, .next_sample_s = 0.1};
+    r.random = seed_of(guest);
     r.policy = policy_begin(&outlook, &start);
+    r.measure_s = policy_measure_s(&outlook);
     if (limits->auto_converge) {
         r.initial = start.throttle_initial > 0 ? start.throttle_initial : 20;
         r.increment = start.throttle_increment > 0 ? start.throttle_increment : 10;

@@ -831,67 +831,6 @@ UNIT_TEST(model_last_moment,
     UNIT_TRUE(r.time_s > 60.0 && r.time_s <= 100.0);
 }
 
-/* ---- prediction ---- */
-
-static double between(uint64_t *r, double from, double to)
-{
-    return from + (to - from) * (double)(next(r) % 1000001) / 1000000.0;
-}
-
-/* Guests of any size on links of any speed, wavering by 5 %. */
-static struct model_guest any_guest(uint64_t *r, double least_rate, double most_rate)
-{
-    double memory = 512.0 * (double)(1 << next(r) % 5), share = between(r, 0, 1);
-    double link = 25.0 * (double)(1 << next(r) % 6);
-
-    return (struct model_guest){memory, memory * (0.02 + 0.5 * share * share),
-                                link,   link * between(r, least_rate, most_rate),
-                                0.05,   (unsigned)next(r)};
-}
-
-struct hits {
-    int runs, quarter, half, later, pause;
-};
-
-static struct hits count_hits(double least_rate, double most_rate)
-{
-    struct policy_limits limits = adaptive();
-    struct hits hits = {0};
-    uint64_t r = 0x2545f4914f6cdd1du;
-
-    for (int i = 0; i < 400; i++) {
-        struct model_guest g = any_guest(&r, least_rate, most_rate);
-        struct model_result m = model_policy(&g, &limits);
-        if (m.end != MODEL_COMPLETED || m.time_s < 5.0)
-            continue; /* the figure is in whole seconds */
-        hits.runs++;
-        hits.quarter += m.time_error_quarter <= 0.2;
-        hits.half += m.time_error_half <= 0.2;
-        hits.later += m.time_error_later <= 0.2;
-        hits.pause += m.pause_error <= 0.3;
-    }
-    fprintf(
-        stderr,
-        "# dirty rate %.1f to %.1f of the link, %d runs: within 20 %% at 1/4 %d, 1/2 %d, 3/4 %d; "
-        "pause within 30 %% %d\n",
-        least_rate, most_rate, hits.runs, hits.quarter, hits.half, hits.later, hits.pause);
-    return hits;
-}
-
-UNIT_TEST(
-    prediction,
-    "in 90 of 100 runs in the model the pause is told within 30 %, the time at 3/4 within 20 %")
-{
-    static const double rates[][2] = {{0.0, 0.5}, {0.5, 1.0}, {1.0, 2.0}, {2.0, 4.0}};
-
-    for (size_t i = 0; i < ARRAY_LEN(rates); i++) {
-        struct hits hits = count_hits(rates[i][0], rates[i][1]);
-        UNIT_TRUE(hits.runs >= 100);
-        UNIT_TRUE(hits.pause * 10 >= hits.runs * 9);
-        UNIT_TRUE(hits.later * 10 >= hits.runs * 9);
-    }
-}
-
 /* ---- as a line ---- */
 
 UNIT_TEST(line, "a decision is told in one line with its figures")

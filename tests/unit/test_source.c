@@ -1828,7 +1828,42 @@ UNIT_TEST(measured_start, "auto-converge begins with what the measured dirty rat
     UNIT_EQ(asked_for->auto_converge_increment, 10);
     UNIT_TRUE(noted("auto-converge begins with 73 %, then 10 % more: dirty rate 150.0 MiB/s before "
                     "the start, bandwidth 100.0 MiB/s"));
-    UNIT_EQ(source()->dirty_rate_before, 150 * MIB);
+    UNIT_EQ(source()->measured.dirty_rate, 150 * MIB);
+}
+
+UNIT_TEST(measured_on,
+          "a second measurement begins before libvirt's call, and is taken while the guest moves")
+{
+    start_dirtying(150,
+                   &(struct world_options){.settings = {"libvirt.live_migration_bandwidth", "10"}});
+    world_run_source(w);
+    UNIT_EQ(did("dirty_rate_begin"), 1);
+    UNIT_TRUE(source()->long_measure_s >= 2);
+    UNIT_EQ(source()->policy.dirtying.count, 1);
+    int64_t seconds = source()->long_measure_s;
+    sample_is(job_with(128));
+    world_pass(w, (seconds - 1) * USEC_PER_SEC, USEC_PER_SEC / 4);
+    UNIT_EQ(did("dirty_rate_look"), 0); /* it goes on */
+    world_pass(w, 2 * USEC_PER_SEC, USEC_PER_SEC / 4);
+    UNIT_EQ(did("dirty_rate_look"), 1);
+    UNIT_EQ(source()->policy.dirtying.count, 2);
+    UNIT_TRUE(source()->policy.dirtying.points[1].seconds == (double)seconds);
+    UNIT_EQ(source()->long_measure_s, 0);
+}
+
+UNIT_TEST(measured_never,
+          "a second measurement that tells nothing is looked for some seconds and no longer")
+{
+    start_dirtying(
+        150, &(struct world_options){.settings = {"libvirt.live_migration_bandwidth", "100"}});
+    virt_fake_fail(w->agent.virt, "dirty_rate_look", ERR_VIRT, "no", -1);
+    world_run_source(w);
+    sample_is(job_with(128));
+    world_pass(w, 60 * USEC_PER_SEC, USEC_PER_SEC / 4);
+    int looks = did("dirty_rate_look");
+    UNIT_TRUE(looks > 1 && looks < 20);
+    UNIT_EQ(source()->policy.dirtying.count, 1);
+    UNIT_EQ(source()->long_measure_s, 0);
 }
 
 UNIT_TEST(measured_own, "an operator's start of auto-converge stands")
@@ -1862,7 +1897,7 @@ UNIT_TEST(measure_failed, "a dirty rate that cannot be measured stops nothing")
     virt_fake_fail(w->agent.virt, "dirty_rate", ERR_TIMEOUT, "no figure", -1);
     start();
     UNIT_EQ(virt_fake_migration(w->agent.virt, WORLD_INSTANCE)->auto_converge_initial, 0);
-    UNIT_EQ(source()->dirty_rate_before, -1);
+    UNIT_EQ(source()->measured.dirty_rate, -1);
 }
 
 UNIT_TEST(measure_hangs,
@@ -1882,7 +1917,7 @@ UNIT_TEST(measure_hangs,
     UNIT_STR(state(), "SOURCE_RUNNING");
     virt_fake_hang(w->agent.virt, "dirty_rate", false);
     WORLD_UNTIL(w, !source()->measuring);
-    UNIT_EQ(source()->dirty_rate_before, -1); /* too late: the guest is being moved */
+    UNIT_EQ(source()->measured.dirty_rate, -1); /* too late: the guest is being moved */
 }
 
 UNIT_TEST(measure_aborted, "an abort while the measurement is waited for ends as cancelled")

@@ -259,6 +259,20 @@ UNIT_TEST(dirty_rate, "the dirty rate is the script's, of a guest that is here")
     UNIT_EQ(rate, -1);
 }
 
+UNIT_TEST(dirty_rate_later,
+          "a measurement that was begun is found by the seconds that it was begun for")
+{
+    int64_t rate = 0;
+    virt_fake_set_dirty_rate(virt, UUID, 7 << 20);
+    UNIT_OK(virt_dirty_rate_look(virt, UUID, 20, &rate, &unit_err));
+    UNIT_EQ(rate, -1);
+    UNIT_OK(virt_dirty_rate_begin(virt, UUID, 20, &unit_err));
+    UNIT_OK(virt_dirty_rate_look(virt, UUID, 20, &rate, &unit_err));
+    UNIT_EQ(rate, 7 << 20);
+    UNIT_OK(virt_dirty_rate_look(virt, UUID, 1, &rate, &unit_err));
+    UNIT_EQ(rate, -1);
+}
+
 UNIT_TEST(scripted_errors, "a scripted error comes as often as told")
 {
     virt_fake_fail(virt, "set_downtime", ERR_VIRT, "no", 1);

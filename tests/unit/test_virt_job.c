@@ -263,18 +263,24 @@ UNIT_TEST(memory_of_host, "the kernel's estimate of available memory is read in 
 
 /* ---- the dirty rate before a migration ---- */
 
-static int64_t rate_of(int status, long long mib)
+static int64_t rate_over(int period_s, int status, long long mib)
 {
     virTypedParameterPtr params = NULL;
     int count = 0, capacity = 0;
     UNIT_EQ(virTypedParamsAddInt(&params, &count, &capacity, "dirtyrate.calc_status", status), 0);
+    UNIT_EQ(virTypedParamsAddInt(&params, &count, &capacity, "dirtyrate.calc_period", period_s), 0);
     if (mib >= 0)
         UNIT_EQ(virTypedParamsAddLLong(&params, &count, &capacity, "dirtyrate.megabytes_per_second",
                                        mib),
                 0);
-    int64_t rate = libvirt_dirty_rate_map(params, count);
+    int64_t rate = libvirt_dirty_rate_map(params, count, 1);
     virTypedParamsFree(params, count);
     return rate;
+}
+
+static int64_t rate_of(int status, long long mib)
+{
+    return rate_over(1, status, mib);
 }
 
 UNIT_TEST(dirty_rate, "a dirty rate counts once it is measured, MiB a second as bytes")
@@ -285,5 +291,6 @@ UNIT_TEST(dirty_rate, "a dirty rate counts once it is measured, MiB a second as 
     UNIT_EQ(rate_of(VIR_DOMAIN_DIRTYRATE_MEASURING, 150), -1); /* that of an earlier look */
     UNIT_EQ(rate_of(VIR_DOMAIN_DIRTYRATE_UNSTARTED, -1), -1);
     UNIT_EQ(rate_of(VIR_DOMAIN_DIRTYRATE_MEASURED, -1), -1);
-    UNIT_EQ(libvirt_dirty_rate_map(NULL, 0), -1);
+    UNIT_EQ(rate_over(20, VIR_DOMAIN_DIRTYRATE_MEASURED, 150), -1); /* somebody else's */
+    UNIT_EQ(libvirt_dirty_rate_map(NULL, 0, 1), -1);
 }

@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What people are told of a migration that runs: time left and pause, over a population of guests in the model of
+ * QEMU (policy_model.h). The lines that begin with "#" are the hit rates that docs/CONVERGENCE.md gives.
+ */
+#include "tests/unit/unit.h"
+
+#include "agent/policy_internal.h"
+#include "tests/unit/policy_model.h"
+
+#define MIB (INT64_C(1) << 20)
+
+/* ---- what the guest dirties in which time ---- */
+
+static double dirtied_mib(const struct policy_dirtying *d, double seconds)
+{
+    return policy_dirtied(d, seconds) / (double)MIB;
+}
+
+static bool is_about(double value, double expected)
+{
+    bool is = value > 0.99 * expected && value < 1.01 * expected;
+
+    if (!is)
+        fprintf(stderr, "# %.2f is not about %.2f\n", value, expected);
+    return is;
+}
+
+UNIT_TEST(nothing_known, "nothing is dirtied while nothing is known, and never by a quiet guest")
+{
+    struct policy_dirtying d = {0};
+
+    UNIT_TRUE(policy_dirtied(&d, 10.0) == 0.0);
+    policy_dirtying_take(&d, 1.0, 0.0);
+    policy_dirtying_take(&d, 20.0, 0.0);
+    UNIT_TRUE(policy_dirtied(&d, 0.1) == 0.0 && policy_dirtied(&d, 100.0) == 0.0);
+}
+
+UNIT_TEST(points, "what was measured is what is told, and between it grows, but not in proportion")
+{
+    struct policy_dirtying d = {0};
+
+    policy_dirtying_take(&d, 1.0, 100.0 * MIB);
+    policy_dirtying_take(&d, 10.0, 400.0 * MIB);
+    UNIT_TRUE(is_about(dirtied_mib(&d, 0.5), 50.0));
+    UNIT_TRUE(is_about(dirtied_mib(&d, 1.0), 100.0));
+    UNIT_TRUE(is_about(dirtied_mib(&d, 10.0), 400.0));
+    for (double s = 0.1; s < 200.0; s *= 1.1) {
+        double now = policy_dirtied(&d, s), later = policy_dirtied(&d, 1.1 * s);
+        UNIT_TRUE(later >= 0.9999 * now && later <= 1.1001 * now);
+    }
+    UNIT_TRUE(dirtied_mib(&d, 1e6) < 450.0); /* it has slowed down: there is not much more */
+}
+
+UNIT_TEST(unknown_set,
+          "a guest that did not slow down is taken for one whose set is twice what it wrote")
+{
+    struct policy_dirtying d = {0};
+
+    policy_dirtying_take(&d, 1.0, 10.0 * MIB);
+    policy_dirtying_take(&d, 20.0, 200.0 * MIB);
+    UNIT_TRUE(dirtied_mib(&d, 60.0) > 300.0 && dirtied_mib(&d, 1e6) <= 400.1);
+}
+
+UNIT_TEST(set_seen,
+          "a guest that rewrites its set within the first second is taken for twice as fast")
+{
+    struct policy_dirtying d = {0};
+
+    policy_dirtying_take(&d, 1.0, 50.0 * MIB);
+    policy_dirtying_take(&d, 10.0, 50.0 * MIB);
+    UNIT_TRUE(is_about(dirtied_mib(&d, 0.1), 10.0));
+    UNIT_TRUE(is_about(dirtied_mib(&d, 0.9), 50.0));
+    UNIT_TRUE(is_about(dirtied_mib(&d, 1000.0), 50.0));
+}
+
+UNIT_TEST(newest_counts, "a guest that changed is believed: the older points follow the newest")
+{
+    struct policy_dirtying d = {0};
+
+    policy_dirtying_take(&d, 1.0, 100.0 * MIB);
+    policy_dirtying_take(&d, 10.0, 100.0 * MIB);
+    policy_dirtying_take(&d, 5.0, 1000.0 * MIB); /* it writes far more now */
+    UNIT_TRUE(dirtied_mib(&d, 1.0) >= 199.9 && dirtied_mib(&d, 10.0) >= 999.9);
+    policy_dirtying_take(&d, 2.0, 4.0 * MIB); /* and now nearly nothing */
+    UNIT_TRUE(dirtied_mib(&d, 1.0) <= 4.1 && dirtied_mib(&d, 10.0) <= 20.1);
+}
+
+UNIT_TEST(many_points, "more points than are kept push out those of the shortest times")
+{
+    struct policy_dirtying d = {0};
+
+    for (int i = 0; i < 40; i++)
+        policy_dirtying_take(&d, (double)(INT64_C(1) << i), 1000.0 * (double)(INT64_C(1) << i));
+    UNIT_EQ(d.count, POLICY_POINTS);
+    UNIT_TRUE(is_about(policy_dirtied(&d, 1e6), 1e9));
+}
+
+/* ---- the measurement that goes on in the first pass ---- */
+
+UNIT_TEST(how_long, "it is over at a quarter of the way, within what libvirt measures")
+{
+    struct policy_outlook o = {.memory_bytes = 1000 * MIB, .bandwidth = 10 * MIB};
+
+    UNIT_EQ(policy_measure_s(&o), 30);
+    o.touched_bytes = 500 * MIB;
+    UNIT_EQ(policy_measure_s(&o), 15);
+    o.disk_bytes = 500 * MIB;
+    UNIT_EQ(policy_measure_s(&o), 30);
+    o.bandwidth = MIB;
+    UNIT_EQ(policy_measure_s(&o), 60);
+    o.bandwidth = 1000 * MIB;
+    UNIT_EQ(policy_measure_s(&o), 2);
+    o.bandwidth = 0; /* unknown */
+    UNIT_EQ(policy_measure_s(&o), 2);
+}
+
+UNIT_TEST(passes_win, "a measurement that comes after a whole pass was seen is left out")
+{
+    struct policy policy = {.passes_seen = 1};
+
+    policy_measured(&policy, 10, MIB);
+    UNIT_EQ(policy.dirtying.count, 0);
+    policy.passes_seen = 0;
+    policy_measured(&policy, 10, -1);
+    UNIT_EQ(policy.dirtying.count, 0);
+    policy_measured(&policy, 10, MIB);
+    UNIT_EQ(policy.dirtying.count, 1);
+    UNIT_TRUE(is_about(dirtied_mib(&policy.dirtying, 10.0), 10.0));
+}
+
+/* ---- the population ---- */
+
+static uint64_t next(uint64_t *state)
+{
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    return *state;
+}
+
+static double between(uint64_t *r, double from, double to)
+{
+    return from + (to - from) * (double)(next(r) % 1000001) / 1000000.0;
+}
+
+/*
+ * Guests of any size on links of any speed that write up to four times what the link carries, in one of three ways.
+ * Half of them have used all of their memory, half of the links are unsteady, a third of the guests have local disks.
+ */
+static struct model_guest any_guest(uint64_t *r)
+{
+    double memory = 512.0 * (double)(1 << next(r) % 5), share = between(r, 0, 1);
+    struct model_guest g = {.memory = memory,
+                            .link = 25.0 * (double)(1 << next(r) % 6),
+                            .waver = 0.05,
+                            .sampled = true,
+                            .seed = (unsigned)next(r),
+                            .pattern = (enum model_pattern)(next(r) % 3),
+                            .idle = between(r, 0.0, 0.6)};
+
+    g.untouched = next(r) % 2 ? between(r, 0.2, 0.7) : 0.0;
+    g.hot_set = memory * (0.02 + 0.5 * share * share);
+    if (g.hot_set > 0.9 * memory * (1.0 - g.untouched))
+        g.hot_set = 0.9 * memory * (1.0 - g.untouched);
+    g.dirty_rate = g.link * between(r, 0.0, 4.0);
+    g.wobble = next(r) % 2 ? 0.15 : 0.0;
+    g.disk = next(r) % 3 == 0 ? memory * between(r, 0.5, 4.0) : 0.0;
+    return g;
+}
+
+/* Within the first half of what it would take, the guest begins to do twice as much, or half. */
+static void change(struct model_guest *g, uint64_t *r)
+{
+    g->changes_at_s = g->memory / g->link * between(r, 0.0, 2.0);
+    g->changes_by = next(r) % 2 ? 2.0 : 0.5;
+}
+
+struct hits {
+    const char *what;
+    int runs, quarter, half, later, pause;
+};
+
+static void count_in(struct hits *h, const struct model_result *m)
+{
+    h->runs++;
+    h->quarter += m->time_error_quarter <= 0.2;
+    h->half += m->time_error_half <= 0.2;
+    h->later += m->time_error_later <= 0.2;
+    h->pause += m->pause_error <= 0.3;
+}
+
+static double share(int part, int of)
+{
+    return of > 0 ? 100.0 * part / of : 0.0;
+}
+
+static void tell(const struct hits *h)
+{
+    fprintf(stderr,
+            "# %-32s %5d runs: time within 20 %% at 1/4 %3.0f %%, 1/2 %3.0f %%, 3/4 %3.0f %%; "
+            "pause within 30 %% %3.0f %%\n",
+            h->what, h->runs, share(h->quarter, h->runs), share(h->half, h->runs),
+            share(h->later, h->runs), share(h->pause, h->runs));
+}
+
+enum {
+    ALL,
+    ROUND_ROBIN,
+    RANDOM,
+    LAYERED,
+    RATE_1, /* up to the half of the link, all of it, twice, four times */
+    RATE_2,
+    RATE_3,
+    RATE_4,
+    STEADY,
+    UNSTEADY,
+    USED,
+    UNUSED,
+    NO_DISKS,
+    DISKS,
+    CLASSES
+};
+
+static void count_all(struct hits *hits, const struct model_guest *g, const struct model_result *m)
+{
+    double rate = g->dirty_rate / g->link;
+
+    count_in(&hits[ALL], m);
+    count_in(&hits[ROUND_ROBIN + (int)g->pattern], m);
+    count_in(&hits[rate < 0.5 ? RATE_1 : rate < 1.0 ? RATE_2 : rate < 2.0 ? RATE_3 : RATE_4], m);
+    count_in(&hits[g->wobble > 0.0 ? UNSTEADY : STEADY], m);
+    count_in(&hits[g->untouched > 0.0 ? UNUSED : USED], m);
+    count_in(&hits[g->disk > 0.0 ? DISKS : NO_DISKS], m);
+}
+
+static const struct policy_limits limits = {
+    .kind = POLICY_ADAPTIVE,
+    .downtime_limit_ms = 300,
+    .downtime_steps = 10,
+    .downtime_delay_s = 75,
+    .completion_timeout_s = 180,
+    .timeout_action = POLICY_ABORT,
+    .auto_converge = true,
+};
+
+enum { RUNS = 1500 };
+
+UNIT_TEST(
+    prediction,
+    "in most runs the time is told within 20 % from a quarter of the way on, the pause within 30 %")
+{
+    struct hits hits[CLASSES] = {
+        [ALL] = {.what = "all"},
+        [ROUND_ROBIN] = {.what = "writes page after page"},
+        [RANDOM] = {.what = "writes anywhere in its set"},
+        [LAYERED] = {.what = "80 % of the writes to 20 %"},
+        [RATE_1] = {.what = "dirty rate below 0.5 of the link"},
+        [RATE_2] = {.what = "0.5 to 1"},
+        [RATE_3] = {.what = "1 to 2"},
+        [RATE_4] = {.what = "2 to 4"},
+        [STEADY] = {.what = "steady link"},
+        [UNSTEADY] = {.what = "link that wobbles by 15 %"},
+        [USED] = {.what = "memory used before"},
+        [UNUSED] = {.what = "20 to 70 % of memory never used"},
+        [NO_DISKS] = {.what = "no disks to copy"},
+        [DISKS] = {.what = "disks to copy"},
+    };
+    uint64_t r = 0x2545f4914f6cdd1du;
+
+    for (int i = 0; i < RUNS; i++) {
+        struct model_guest g = any_guest(&r);
+        struct model_result m = model_policy(&g, &limits);
+        if (m.end == MODEL_COMPLETED && m.time_s >= 5.0) /* the figure is in whole seconds */
+            count_all(hits, &g, &m);
+    }
+    for (int i = 0; i < CLASSES; i++)
+        tell(&hits[i]);
+    UNIT_TRUE(hits[ALL].runs >= RUNS * 3 / 4);
+    UNIT_TRUE(hits[ALL].quarter * 100 >= hits[ALL].runs * 85);
+    UNIT_TRUE(hits[ALL].later * 100 >= hits[ALL].runs * 94);
+    UNIT_TRUE(hits[ALL].pause * 100 >= hits[ALL].runs * 93);
+    for (int i = 0; i < CLASSES; i++) {
+        UNIT_TRUE(hits[i].quarter * 100 >= hits[i].runs * 75);
+        UNIT_TRUE(hits[i].later * 100 >= hits[i].runs * 90);
+        UNIT_TRUE(hits[i].pause * 100 >= hits[i].runs * 90);
+    }
+}
+
+UNIT_TEST(
+    changing,
+    "of a guest that changes what it does, the last quarter and the pause are told all the same")
+{
+    struct hits hits = {.what = "changes while it is moved"};
+    uint64_t r = 0x9e3779b97f4a7c15u;
+
+    for (int i = 0; i < 400; i++) {
+        struct model_guest g = any_guest(&r);
+        change(&g, &r);
+        struct model_result m = model_policy(&g, &limits);
+        if (m.end == MODEL_COMPLETED && m.time_s >= 5.0)
+            count_in(&hits, &m);
+    }
+    tell(&hits);
+    UNIT_TRUE(hits.runs >= 300);
+    UNIT_TRUE(hits.later * 100 >= hits.runs * 80);
+    UNIT_TRUE(hits.pause * 100 >= hits.runs * 90);
+}
