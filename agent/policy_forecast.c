@@ -185,16 +185,27 @@ static double limit_in_force(const struct policy *policy, const struct policy_li
     return (double)(limit_ms < limits->downtime_limit_ms ? limit_ms : limits->downtime_limit_ms);
 }
 
-/* How long the rest of the first pass takes: of what the guest never wrote to nothing is sent. */
+/* What of the rest of the first pass must be sent: nothing is sent of what the guest never wrote to. Where it is not
+ * known how much that is, the rest is taken for such as was seen. */
+static double first_pass_unsent(const struct policy *policy, const struct policy_sample *sample,
+                                double left)
+{
+    bool began = policy->pass_size > 0.0;
+    double sent = began ? (double)sample->memory_processed - (double)policy->pass_processed : 0.0;
+    double done = began ? policy->pass_size - left : 0.0;
+
+    if (policy->touched_bytes > 0)
+        return least((double)policy->touched_bytes > sent ? (double)policy->touched_bytes - sent
+                                                          : 0.0,
+                     left);
+    return done > 0.0 && sent >= 0.0 && sent < done ? left * sent / done : left;
+}
+
 static double first_pass_left_s(const struct policy *policy, const struct policy_sample *sample,
                                 double left, double rate)
 {
-    double sent = (double)sample->memory_processed - (double)policy->pass_processed;
-    double unsent = (double)policy->touched_bytes - (policy->pass_size > 0.0 ? sent : 0.0);
+    double unsent = first_pass_unsent(policy, sample, left);
 
-    if (policy->touched_bytes <= 0 || unsent >= left)
-        return left / rate;
-    unsent = unsent > 0.0 ? unsent : 0.0;
     return unsent / rate + (left - unsent) / ZERO_BPS;
 }
 

@@ -75,11 +75,23 @@ def test_the_adaptive_policy_completes_it_with_a_throttle_from_the_measured_dirt
         lab.agent(host, config(live_migration_bandwidth=link, live_migration_permit_auto_converge=True, live_migration_downtime=500,
                                live_migration_completion_timeout=180))
     agent, guest = lab.agents['hosta'], lab.guest('busy', memory_mb=256, hot_set=96, dirty=dirty)
-    throttles = []
+    throttles, told = [], []
+
+    def watch(m):
+        throttles.append(m.get('throttle_percent') or 0)
+        if m.get('time_left_s') is not None:
+            told.append((m['elapsed_s'], m['elapsed_s'] + m['time_left_s']))
     agent.computectl('migrate', guest.uuid, '--to', 'hostb')
-    record = agent.wait_end(guest, 200, watch=lambda m: throttles.append(m.get('throttle_percent') or 0))
+    record = agent.wait_end(guest, 200, watch=watch)
     assert record['status'] == 'completed', record
     runs_on(guest, 'hostb')
+    # how right it is depends on the machine's load: the model in tests/unit/test_forecast.c counts that
+    took = record['result']['total_time_ms'] / 1000
+    totals = [next((f'{total:.0f}' for at, total in told if at >= share * took), '?') for share in (0.25, 0.5, 0.75)]
+    print(f'took {took:.0f} s; told at 1/4, 1/2, 3/4: {", ".join(totals)} s')
+    over = re.search(r'dirty rate (\S+ \S+) over (\d+) s', agent.log())
+    print(f'measured while it moved: {over[0] if over else "nothing"}')
+    assert told
     measured = record['dirty_rate_before_bytes_s'] / 1048576
     print(f'dirty rate {measured:.0f} MiB/s measured, {dirty} asked of the guest; {record["result"]}')
     assert dirty / 2 <= measured <= dirty * 2
