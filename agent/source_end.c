@@ -74,7 +74,8 @@ struct look_again {
     char *uuid;
     enum virt_state state;
     struct virt_job job;
-    bool sampled;
+    bool here;    /* the guest is */
+    bool sampled; /* libvirt told whether it is being moved */
 };
 
 static void look_again_release(struct migration_job *job)
@@ -91,8 +92,9 @@ static int look_again_run(struct migration_job *job, struct err *e)
 
     if (virt_guest_state(look->virt, look->uuid, &look->state, e) < 0)
         return -1;
-    look->sampled = (look->state == VIRT_STATE_RUNNING || look->state == VIRT_STATE_PAUSED) &&
-                    virt_migration_sample(look->virt, look->uuid, &look->job, NULL) == 0;
+    look->here = look->state == VIRT_STATE_RUNNING || look->state == VIRT_STATE_PAUSED;
+    look->sampled =
+        look->here && virt_migration_sample(look->virt, look->uuid, &look->job, NULL) == 0;
     return 0;
 }
 
@@ -112,8 +114,8 @@ static void looked_again(struct migration_job *job)
     }
     if (look->sampled && look->job.active && look->job.post_copy)
         source_post_copy_recovered(m, clock_monotonic_us());
-    if (job->result < 0 || (look->sampled && look->job.active)) {
-        look_again_later(m); /* libvirt is away, or it still runs */
+    if (job->result < 0 || look->here != look->sampled || look->job.active) {
+        look_again_later(m); /* libvirt is away or does not tell, or it still runs */
         return;
     }
     switch (look->state) {
