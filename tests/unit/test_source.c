@@ -1801,6 +1801,18 @@ UNIT_TEST(stop_running, "stopping while libvirt migrates does not stop it")
     UNIT_EQ(w->agent.running_out, 1);
 }
 
+UNIT_TEST(silent_look,
+          "a guest that is here is not taken for one that stayed while libvirt does not tell")
+{
+    start();
+    sample_is(job_with(128));
+    virt_fake_fail(w->agent.virt, "sample", ERR_VIRT, "no", -1);
+    world_restart(w);
+    world_pass(w, 10 * USEC_PER_SEC, USEC_PER_SEC);
+    UNIT_STR(state(), "SOURCE_OBSERVING");
+    UNIT_EQ(did("destroy"), 0);
+}
+
 /* ---- the dirty rate before the start ---- */
 
 static bool noted(const char *part)
