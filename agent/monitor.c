@@ -481,7 +481,9 @@ static void tick(void *aux)
 {
     struct migration *m = aux;
 
-    loop_timer_arm(m->monitor_timer, abort_is_due(m) ? ABORT_PERIOD_US : SAMPLE_PERIOD_US);
+    bool soon = abort_is_due(m) && m->state != MACHINE_SOURCE_OBSERVING;
+
+    loop_timer_arm(m->monitor_timer, soon ? ABORT_PERIOD_US : SAMPLE_PERIOD_US);
     sample_now(m);
 }
 
