@@ -74,6 +74,7 @@ static void migration_free(struct migration *m)
     free(m->message);
     free(m->destination_xml);
     free(m);
+    mem_give_back();
 }
 
 void migration_unref(struct migration *migration)

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <locale.h>
+#include <malloc.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -29,6 +30,11 @@ void *mem_resize(void *p, size_t size)
     if (!q)
         abort();
     return q;
+}
+
+void mem_give_back(void)
+{
+    (void)malloc_trim(0);
 }
 
 _printf_(1, 0) static char *format_v(const char *format, va_list args)

@@ -17,6 +17,9 @@ char *text_dup_n(const char *s, size_t length);
 /* calloc/realloc that abort when memory is gone. */
 void *mem_new(size_t size);
 void *mem_resize(void *p, size_t size);
+/* Gives the system what was freed and lies in between; less than a millisecond for some MiB. For the end of much
+ * work: each thread allocates from a heap of its own, and none of them shrinks by itself. Any thread. */
+void mem_give_back(void);
 #define NEW(type)          ((type *)mem_new(sizeof(type)))
 #define NEW_ARRAY(type, n) ((type *)mem_new(sizeof(type) * (n)))
 

@@ -11,9 +11,8 @@ from test_moves import descriptors, traces
 
 MOVES = int(os.environ.get('COMPUTED_LAB_SOAK', '100'))
 FIRST = 10  # by now each host has done all parts five times: connections and workers are there
-# Memory is judged by the second half: the first fills the history's cache and malloc's arenas. Measured were 0.5 MiB in it,
-# most of it pages between what malloc has in use, which grew by 0.2 MiB in 30 moves with the cache in it. A story or an XML
-# that is lost in each migration is 20 KiB and more, and above this.
+# Memory is judged by the second half: the first fills the history's cache. What grows in it is what malloc cannot give back
+# between blocks that are in use. A story or an XML that is lost in each migration is 20 KiB and more, and above this.
 PSS_GROWTH_KIB = 1024
 
 
