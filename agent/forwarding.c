@@ -11,12 +11,12 @@ LOG_MODULE(forwarding);
 
 static const char *const mode_names[] = {"off", "announce", "forward", "hold"};
 
-static enum switchover_mode mode_of(const char *word)
+enum switchover_mode switchover_mode_named(const char *word)
 {
     for (size_t i = 0; i < ARRAY_LEN(mode_names); i++)
         if (text_equal(word, mode_names[i]))
             return (enum switchover_mode)i;
-    return SWITCHOVER_MODE_ANNOUNCE; /* a word of a later release: what all can do */
+    return SWITCHOVER_MODE_ANNOUNCE;
 }
 
 enum switchover_mode switchover_mode_wanted(const struct conf *conf)
@@ -36,11 +36,6 @@ enum switchover_mode switchover_mode_here(const struct agent *agent)
     if (!agent_switchover_is_on(agent))
         return SWITCHOVER_MODE_OFF;
     return wanted >= SWITCHOVER_MODE_FORWARD && !agent->streams ? SWITCHOVER_MODE_ANNOUNCE : wanted;
-}
-
-enum switchover_mode switchover_mode_named(const char *word)
-{
-    return mode_of(word);
 }
 
 int forwarding_open(struct agent *agent, struct err *e)
@@ -158,7 +153,7 @@ void forwarding_expect_again(struct migration *m)
 
 void forwarding_connect(struct migration *m, struct json_object *facts)
 {
-    enum switchover_mode mode = mode_of(json_get_string(facts, "mode", "announce"));
+    enum switchover_mode mode = switchover_mode_named(json_get_string(facts, "mode", "announce"));
     enum switchover_mode wanted = switchover_mode_wanted(m->agent->conf);
     int port = (int)json_get_int(facts, "stream_port", 0);
     struct port_list ports = {0};
