@@ -294,16 +294,27 @@ struct search {
     struct choice choice; /* texts in the command's arguments */
 };
 
+static bool began_later(struct json_object *a, struct json_object *b)
+{
+    return strcmp(json_get_string(a, "created_at", ""), json_get_string(b, "created_at", "")) > 0;
+}
+
+/* Of one guest's migrations the one that began last: what is in memory still may be older than what has left it. */
 static void searched(void *aux, struct json_object *result, const struct err *failure)
 {
     struct search *search = aux;
     struct command *command = search->command;
-    struct json_object *found = NULL;
+    const struct migration *ended = find_chosen(command->agent, &search->choice);
+    _cleanup_(json_putp) struct json_object *own = ended ? migration_account(ended) : NULL;
+    struct json_object *found = own;
     struct err e = ERR_INIT;
 
-    for (size_t i = 0; i < length_of(result) && !found; i++)
-        if (choice_is_account(&search->choice, json_object_array_get_idx(result, i)))
-            found = json_object_array_get_idx(result, i);
+    for (size_t i = 0; i < length_of(result); i++) {
+        struct json_object *account = json_object_array_get_idx(result, i);
+        if (choice_is_account(&search->choice, account) &&
+            (!found || (search->choice.instance && began_later(account, found))))
+            found = account;
+    }
     if (!found && !failure)
         not_found(command->agent, &search->choice, "is not known", &e);
     free(search);
@@ -339,14 +350,15 @@ void command_migration(struct command *command)
     }
     if (!m)
         m = find_chosen(command->agent, &choice);
-    if (m) {
+    if (m && (!choice.instance || command_is_under_way(m))) {
         struct json_object *account = migration_account(m);
         source_add_streams(m, account);
         if (json_get_bool(command->args, "post_copy_lost", false)) /* a destination of ours asks */
             source_post_copy_ready(m);
         reply_account(command, account);
-    } else
+    } else {
         search_history(command, &choice);
+    }
 }
 
 /* ---- abort, force-complete, set ---- */

@@ -733,8 +733,8 @@ static void saved(void *aux, const struct err *failure)
 }
 
 /* Into the history, as the agent itself would. */
-static void remember(const char *uuid, int64_t id, const char *instance, const char *name,
-                     const char *status)
+static void remember_at(const char *uuid, int64_t id, const char *instance, const char *name,
+                        const char *status, const char *created_at)
 {
     bool done = false;
     _cleanup_(migration_record_freep) struct migration_record *record =
@@ -751,9 +751,16 @@ static void remember(const char *uuid, int64_t id, const char *instance, const c
     json_add_string(account, "name", name);
     json_add_string(account, "role", "source");
     json_add_string(account, "status", status);
+    json_add_string(account, "created_at", created_at);
     cloud_migration_save(agent.cloud, NULL, record, "source", account, saved, &done);
     for (int i = 0; i < TURNS_MAX && !done; i++)
         turn();
+}
+
+static void remember(const char *uuid, int64_t id, const char *instance, const char *name,
+                     const char *status)
+{
+    remember_at(uuid, id, instance, name, status, NULL);
 }
 
 UNIT_TEST(history, "migrations gives those in memory, then the history, none twice, filtered")
@@ -832,6 +839,27 @@ UNIT_TEST(
     UNIT_EQ(length(o, "notes"), 1);
     UNIT_EQ(length(o, "samples"), 0);
     UNIT_TRUE(json_get_double(item(o, "notes", 0), "since_start_ms", 0) == 1000.0);
+}
+
+UNIT_TEST(newest_migration,
+          "of a guest's migrations the one that began last is told, not one that lingers")
+{
+    struct migration *m = add_migration(MIGRATION_DESTINATION, MOVE, 1, VM,
+                                        MACHINE_DESTINATION_COMPLETED, "completed");
+
+    m->created_us = 1000000; /* the one in the history has no time, and so counts as older */
+    remember(MOVE_2, 2, VM, "vm-a", "failed");
+    _cleanup_(json_putp) struct json_object *here = ask("migration", "{\"instance\":\"vm-a\"}");
+    UNIT_STR(json_get_string(here, "uuid", NULL), MOVE);
+    remember_at(MOVE_2, 2, VM, "vm-a", "failed", "1970-01-01T00:00:02.000000");
+    _cleanup_(json_putp) struct json_object *later = ask("migration", "{\"instance\":\"vm-a\"}");
+    UNIT_STR(json_get_string(later, "uuid", NULL), MOVE_2);
+    _cleanup_(json_putp) struct json_object *named = ask("migration", "{\"migration\":1}");
+    UNIT_STR(json_get_string(named, "uuid", NULL), MOVE);
+    m->state = MACHINE_DESTINATION_PREPARED;
+    _cleanup_(json_putp) struct json_object *under_way =
+        ask("migration", "{\"instance\":\"vm-a\"}");
+    UNIT_STR(json_get_string(under_way, "uuid", NULL), MOVE);
 }
 
 UNIT_TEST(one_migration, "a migration is found by number, uuid, instance, or as the one under way")
