@@ -68,6 +68,8 @@ static void group_checked(void *aux, const struct err *failure)
     migration_unref(m);
 }
 
+/* The request itself stays with the broker until it is answered: an agent that dies before gets it again, and its
+ * refusal, or its word that all is prepared, reaches the source at once and not by a timeout. */
 static void accepted(struct migration_job *job)
 {
     struct migration *m = job->migration;
