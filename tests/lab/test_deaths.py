@@ -32,10 +32,11 @@ AGENTS = [
     # the destination's word is there: cleaning up
     ('source', 'machine.SOURCE_CLEANING', ON), ('source', 'virt.destroy.before', ON), ('source', 'storage.remove', ON),
     ('source', 'net.unplugged', ON), ('source', 'journal.remove', ON),
-    # the destination prepares; a request that it has not answered it gets again, and goes on if all was done
-    ('destination', 'journal.write', ON), ('destination', 'journal.written', BACK),
-    ('destination', 'storage.make_disk', BACK), ('destination', 'net.plugged', BACK),
-    ('destination', 'machine.DESTINATION_PREPARED', BACK), ('destination', 'destination.answer', ON),
+    # the destination prepares; a request that it has not answered it gets again. If all was done it goes on; else it takes back
+    # what was done, and refuses the request or begins anew, as the request comes before the end of that or after it
+    ('destination', 'journal.write', ON), ('destination', 'journal.written', EITHER),
+    ('destination', 'storage.make_disk', EITHER), ('destination', 'net.plugged', EITHER),
+    ('destination', 'machine.DESTINATION_PREPARED', EITHER), ('destination', 'destination.answer', ON),
     # the guest comes: at the announcement that the pause asks for, and after it
     ('destination', 'net.announce', ON), ('destination', 'machine.DESTINATION_HERE', ON),
     ('destination', 'machine.DESTINATION_SETTLING', ON), ('destination', 'storage.settle', ON),

