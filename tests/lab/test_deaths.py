@@ -167,7 +167,7 @@ def start_agent(agent):
 
 def pace(way, point):
     """An operator needs time, and so does the second sample; else it goes as fast as it can."""
-    return ('bandwidth=24',) if way != 'move' else ('bandwidth=48',) if 'sample' in point else ()
+    return ('bandwidth=8',) if way != 'move' else ('bandwidth=48',) if 'sample' in point else ()
 
 
 def agent_dies(victim, source, destination, held, point, guest, way):
