@@ -219,11 +219,6 @@ static bool is_in_memory(const struct agent *agent, struct json_object *account)
     return false;
 }
 
-static size_t length_of(struct json_object *array)
-{
-    return json_object_is_type(array, json_type_array) ? json_object_array_length(array) : 0;
-}
-
 static void list_memory(struct listing *l)
 {
     for (struct migration *m = l->command->agent->migrations; m; m = m->next)
@@ -237,7 +232,7 @@ static void listed(void *aux, struct json_object *result, const struct err *fail
     struct json_object *list = l->list, *o;
 
     list_memory(l);
-    for (size_t i = 0; i < length_of(result); i++) {
+    for (size_t i = 0; i < json_array_length(result); i++) {
         struct json_object *account = json_object_array_get_idx(result, i);
         if (!is_in_memory(command->agent, account))
             list_account(l, json_object_get(account));
@@ -309,7 +304,7 @@ static void searched(void *aux, struct json_object *result, const struct err *fa
     struct json_object *found = own;
     struct err e = ERR_INIT;
 
-    for (size_t i = 0; i < length_of(result); i++) {
+    for (size_t i = 0; i < json_array_length(result); i++) {
         struct json_object *account = json_object_array_get_idx(result, i);
         if (choice_is_account(&search->choice, account) &&
             (!found || (search->choice.instance && began_later(account, found))))

@@ -140,14 +140,9 @@ static int read_vendor_data(struct drive *d, struct err *e)
     return 0;
 }
 
-static size_t length_of(struct json_object *array)
-{
-    return json_object_is_type(array, json_type_array) ? json_object_array_length(array) : 0;
-}
-
 static int add_content(struct drive *d, struct json_object *file, size_t index, struct err *e)
 {
-    bool pair = length_of(file) == 2;
+    bool pair = json_array_length(file) == 2;
     const char *path = pair ? json_object_get_string(json_object_array_get_idx(file, 0)) : NULL;
     const char *text = pair ? json_object_get_string(json_object_array_get_idx(file, 1)) : NULL;
     _cleanup_(str_freep) char *content_path = text_format("/content/%04zu", index);
@@ -168,7 +163,7 @@ static int add_content(struct drive *d, struct json_object *file, size_t index, 
 static int read_content(struct drive *d, struct json_object *injected, struct err *e)
 {
     d->content_list = json_object_new_array();
-    for (size_t i = 0; i < length_of(injected); i++)
+    for (size_t i = 0; i < json_array_length(injected); i++)
         if (add_content(d, json_object_array_get_idx(injected, i), i, e) < 0)
             return -1;
     return 0;
@@ -197,16 +192,16 @@ static void read_address(struct addresses *a, struct json_object *ip)
 
     if (!a->fixed && json_get_int(ip, "version", 4) == 4)
         a->fixed = json_get_string(ip, "address", NULL);
-    if (!a->floating && length_of(floating) > 0)
+    if (!a->floating && json_array_length(floating) > 0)
         a->floating = json_get_string(json_object_array_get_idx(floating, 0), "address", NULL);
 }
 
 static void read_subnets(struct addresses *a, struct json_object *subnets)
 {
-    for (size_t i = 0; i < length_of(subnets); i++) {
+    for (size_t i = 0; i < json_array_length(subnets); i++) {
         struct json_object *ips = json_get(json_object_array_get_idx(subnets, i), "ips");
 
-        for (size_t j = 0; j < length_of(ips); j++)
+        for (size_t j = 0; j < json_array_length(ips); j++)
             read_address(a, json_object_array_get_idx(ips, j));
     }
 }
@@ -215,7 +210,7 @@ static struct addresses find_addresses(struct json_object *network_info)
 {
     struct addresses a = {NULL, NULL};
 
-    for (size_t i = 0; i < length_of(network_info); i++)
+    for (size_t i = 0; i < json_array_length(network_info); i++)
         read_subnets(&a, json_get(json_get(json_object_array_get_idx(network_info, i), "network"),
                                   "subnets"));
     return a;
@@ -226,7 +221,7 @@ static struct json_object *security_group_names(const struct drive *d)
     struct json_object *names = json_object_new_array();
     struct json_object *groups = json_get(nested(field(d, "security_groups")), "objects");
 
-    for (size_t i = 0; i < length_of(groups); i++) {
+    for (size_t i = 0; i < json_array_length(groups); i++) {
         const char *name =
             json_get_string(nested(json_object_array_get_idx(groups, i)), "name", NULL);
 
@@ -338,7 +333,7 @@ static void add_keys(const struct drive *d, struct json_object *o)
     struct json_object *pair = NULL, *by_name = NULL, *list = NULL, *key = NULL;
     const char *name = NULL;
 
-    if (!*object_string(d->instance->object, "key_name", "") || length_of(pairs) == 0)
+    if (!*object_string(d->instance->object, "key_name", "") || json_array_length(pairs) == 0)
         return;
     pair = nested(json_object_array_get_idx(pairs, 0));
     name = json_get_string(pair, "name", "");

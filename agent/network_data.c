@@ -21,11 +21,6 @@ struct cidr {
     char network[INET6_ADDRSTRLEN], netmask[INET6_ADDRSTRLEN];
 };
 
-static size_t length_of(struct json_object *array)
-{
-    return json_object_is_type(array, json_type_array) ? json_object_array_length(array) : 0;
-}
-
 /* --- addresses -------------------------------------------------------------------------------- */
 
 static bool parse_cidr(const char *text, struct cidr *out)
@@ -50,7 +45,7 @@ static bool parse_cidr(const char *text, struct cidr *out)
 
 static struct json_object *first_subnet(struct json_object *subnets, int version)
 {
-    for (size_t i = 0; i < length_of(subnets); i++) {
+    for (size_t i = 0; i < json_array_length(subnets); i++) {
         struct json_object *subnet = json_object_array_get_idx(subnets, i);
 
         if (json_get_int(subnet, "version", 0) == version)
@@ -65,7 +60,7 @@ static struct json_object *mtu_of(struct json_object *network)
 {
     struct json_object *subnets = json_get(network, "subnets");
 
-    for (size_t i = 0; i < length_of(subnets); i++) {
+    for (size_t i = 0; i < json_array_length(subnets); i++) {
         struct json_object *meta = json_get(json_object_array_get_idx(subnets, i), "meta");
 
         if (*json_get_string(meta, "dhcp_server", ""))
@@ -108,7 +103,7 @@ static struct json_object *services_of(struct json_object *subnet)
     struct json_object *services = json_object_new_array();
     struct json_object *dns = json_get(subnet, "dns");
 
-    for (size_t i = 0; i < length_of(dns); i++) {
+    for (size_t i = 0; i < json_array_length(dns); i++) {
         struct json_object *service = json_object_new_object();
 
         json_add_string(service, "type", "dns");
@@ -139,7 +134,7 @@ static struct json_object *routes_of(struct json_object *subnet, int version)
 
     if (gateway)
         add_route(routes, all, all, gateway);
-    for (size_t i = 0; i < length_of(more); i++) {
+    for (size_t i = 0; i < json_array_length(more); i++) {
         struct json_object *route = json_object_array_get_idx(more, i);
         struct cidr cidr;
 
@@ -198,7 +193,7 @@ static void add_network(struct network_data *d, struct json_object *vif, struct 
     _cleanup_(str_freep) char *type = network_type(meta, version);
     char id[32];
 
-    if (length_of(json_get(subnet, "ips")) == 0)
+    if (json_array_length(json_get(subnet, "ips")) == 0)
         return;
     network = json_object_new_object();
     (void)snprintf(id, sizeof(id), "network%zu", json_object_array_length(d->networks));
@@ -218,7 +213,7 @@ static void add_vif(struct network_data *d, struct json_object *vif)
     struct json_object *v4 = first_subnet(subnets, 4), *v6 = first_subnet(subnets, 6);
     const char *link = NULL;
 
-    if (length_of(subnets) == 0)
+    if (json_array_length(subnets) == 0)
         return;
     if (v4 || v6)
         link = add_link(d, vif);
@@ -234,7 +229,7 @@ struct json_object *config_drive_network_data(struct json_object *network_info)
     struct network_data d = {NULL, NULL, NULL, 0};
     struct json_object *o = NULL;
 
-    if (length_of(network_info) == 0)
+    if (json_array_length(network_info) == 0)
         return NULL;
     o = json_object_new_object();
     d.links = json_object_new_array();

@@ -68,12 +68,6 @@ static void parts_clear(struct parts *parts)
     free(parts->paths);
 }
 
-static size_t array_length(struct json_object *array)
-{
-    return array && json_object_is_type(array, json_type_array) ? json_object_array_length(array)
-                                                                : 0;
-}
-
 /*
  * How the domain names a port: a bridge's port goes by <interface type='bridge'>; a delegated Open
  * vSwitch port is made before the tap exists and is plain ethernet (libvirt then runs no ovs-vsctl in
@@ -114,7 +108,7 @@ static void fill_serial_ports(struct parts *parts, struct virt_destination *out,
                               const struct migrate_data *data)
 {
     struct json_object *ports = migrate_data_serial_listen_ports(data);
-    size_t count = array_length(ports);
+    size_t count = json_array_length(ports);
 
     parts->serial_ports = NEW_ARRAY(int, count + 1);
     for (size_t i = 0; i < count; i++)
@@ -129,7 +123,7 @@ static void fill_perf_events(struct parts *parts, struct virt_destination *out,
                              const struct migrate_data *data)
 {
     struct json_object *events = migrate_data_supported_perf_events(data);
-    size_t count = array_length(events);
+    size_t count = json_array_length(events);
 
     if (!events)
         return;
@@ -150,7 +144,7 @@ static void fill_cpuset(struct parts *parts, struct virt_destination *out,
 
     if (!cpus)
         return;
-    for (size_t i = 0; i < array_length(cpus); i++)
+    for (size_t i = 0; i < json_array_length(cpus); i++)
         text_buffer_printf(&b, "%s%d", i ? "," : "",
                            json_object_get_int(json_object_array_get_idx(cpus, i)));
     parts->cpuset = text_buffer_take(&b);
@@ -185,7 +179,7 @@ int source_destination_xml(const struct instance *instance, const struct migrate
         .keep_cpu_shares = json_has(instance_extra_specs(instance), "quota:cpu_shares"),
     };
 
-    if (array_length(migrate_data_bdms(data)) > 0)
+    if (json_array_length(migrate_data_bdms(data)) > 0)
         return err_set(e, ERR_NOT_IMPLEMENTED,
                        "instance %s has attached volumes; this agent does not move volumes yet",
                        instance_uuid(instance));

@@ -27,11 +27,6 @@ struct json_object *network_info_find(struct json_object *vifs, const char *port
     return network_info_record(vifs, "id", port_id);
 }
 
-static size_t array_length(struct json_object *array)
-{
-    return json_object_is_type(array, json_type_array) ? json_object_array_length(array) : 0;
-}
-
 static void add_version(struct json_object *o, const char *address)
 {
     if (address)
@@ -57,7 +52,7 @@ static struct json_object *floating_of(const struct network_info_facts *facts, c
 {
     struct json_object *list = json_object_new_array();
 
-    for (size_t i = 0; i < array_length(facts->floating_ips); i++) {
+    for (size_t i = 0; i < json_array_length(facts->floating_ips); i++) {
         struct json_object *f = json_object_array_get_idx(facts->floating_ips, i);
         if (text_equal(json_get_string(f, "port_id", NULL), port_id) &&
             text_equal(json_get_string(f, "fixed_ip_address", NULL), address))
@@ -73,7 +68,7 @@ static struct json_object *ips_of(const struct network_info_facts *facts, const 
     struct json_object *list = json_object_new_array();
     struct json_object *fixed = json_get(facts->port, "fixed_ips");
 
-    for (size_t i = 0; i < array_length(fixed); i++) {
+    for (size_t i = 0; i < json_array_length(fixed); i++) {
         struct json_object *f = json_object_array_get_idx(fixed, i);
         const char *address = json_get_string(f, "ip_address", NULL);
         if (!text_equal(json_get_string(f, "subnet_id", NULL), subnet_id))
@@ -88,7 +83,7 @@ static struct json_object *ips_of(const struct network_info_facts *facts, const 
 
 static const char *dhcp_server_of(const struct network_info_facts *facts, const char *subnet_id)
 {
-    for (size_t i = 0; i < array_length(facts->dhcp_ports); i++) {
+    for (size_t i = 0; i < json_array_length(facts->dhcp_ports); i++) {
         struct json_object *port = json_object_array_get_idx(facts->dhcp_ports, i);
         struct json_object *ip =
             network_info_record(json_get(port, "fixed_ips"), "subnet_id", subnet_id);
@@ -121,7 +116,7 @@ static struct json_object *dns_of(struct json_object *subnet)
     struct json_object *list = json_object_new_array();
     struct json_object *servers = json_get(subnet, "dns_nameservers");
 
-    for (size_t i = 0; i < array_length(servers); i++)
+    for (size_t i = 0; i < json_array_length(servers); i++)
         json_object_array_add(
             list, ip_new(json_object_get_string(json_object_array_get_idx(servers, i)), "dns"));
     return list;
@@ -132,7 +127,7 @@ static struct json_object *routes_of(struct json_object *subnet)
     struct json_object *list = json_object_new_array();
     struct json_object *routes = json_get(subnet, "host_routes");
 
-    for (size_t i = 0; i < array_length(routes); i++) {
+    for (size_t i = 0; i < json_array_length(routes); i++) {
         struct json_object *from = json_object_array_get_idx(routes, i);
         struct json_object *route = json_object_new_object();
         json_add_string(route, "cidr", json_get_string(from, "destination", NULL));
@@ -165,7 +160,7 @@ static struct json_object *subnets_of(const struct network_info_facts *facts)
     struct json_object *list = json_object_new_array();
     struct json_object *fixed = json_get(facts->port, "fixed_ips");
 
-    for (size_t i = 0; i < array_length(facts->subnets); i++) {
+    for (size_t i = 0; i < json_array_length(facts->subnets); i++) {
         struct json_object *subnet = json_object_array_get_idx(facts->subnets, i);
         if (network_info_record(fixed, "subnet_id", json_get_string(subnet, "id", NULL)))
             json_object_array_add(list, subnet_new(facts, subnet));
@@ -180,7 +175,7 @@ static void add_provider(struct json_object *meta, struct json_object *network)
     const char *physical = json_get_string(network, "provider:physical_network", NULL);
     const char *type = json_get_string(network, "provider:network_type", NULL);
 
-    for (size_t i = 0; !physical && i < array_length(segments); i++) {
+    for (size_t i = 0; !physical && i < json_array_length(segments); i++) {
         struct json_object *segment = json_object_array_get_idx(segments, i);
         physical = json_get_string(segment, "provider:physical_network", NULL);
     }

@@ -21,11 +21,6 @@ static int ask(struct ctl *ctl, const char *command, struct json_object *args,
     return ctl_print_json(ctl, *result, e) < 0 ? -1 : 1;
 }
 
-static size_t length_of(struct json_object *array)
-{
-    return json_object_is_type(array, json_type_array) ? json_object_array_length(array) : 0;
-}
-
 int ctl_run_list(struct ctl *ctl, struct err *e)
 {
     static const char *const head[] = {"UUID", "NAME", "STATE", "MEMORY", "VCPUS", "TASK"};
@@ -38,7 +33,7 @@ int ctl_run_list(struct ctl *ctl, struct err *e)
     if (done)
         return done < 0 ? -1 : 0;
     struct json_object *list = json_get(result, "instances");
-    for (size_t i = 0; i < length_of(list); i++) {
+    for (size_t i = 0; i < json_array_length(list); i++) {
         struct json_object *o = json_object_array_get_idx(list, i);
         _cleanup_(str_freep) char *memory =
             text_format("%lld MiB", (long long)json_get_int(o, "memory_mb", 0));
@@ -66,7 +61,7 @@ int ctl_run_operations(struct ctl *ctl, struct err *e)
     if (done)
         return done < 0 ? -1 : 0;
     struct json_object *list = json_get(result, "operations");
-    for (size_t i = 0; i < length_of(list); i++) {
+    for (size_t i = 0; i < json_array_length(list); i++) {
         struct json_object *o = json_object_array_get_idx(list, i);
         char since[SCREEN_TEXT_SIZE];
         screen_duration(json_get_int(o, "since_s", -1), since);

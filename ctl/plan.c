@@ -14,11 +14,6 @@
 enum { VALUES = 18, RESULTS = 9, LEAST_TEXT = 30, TEXT_MAX = 600 };
 #define PATIENCE_S 60.0
 
-static size_t length_of(struct json_object *array)
-{
-    return json_object_is_type(array, json_type_array) ? json_object_array_length(array) : 0;
-}
-
 static void spaces(struct text_buffer *out, size_t count)
 {
     while (count--)
@@ -85,7 +80,7 @@ static void pair_owned(const struct page *page, const char *name, char *value)
 
 static size_t longest(struct json_object *rows, const char *key, size_t least)
 {
-    for (size_t i = 0; i < length_of(rows); i++) {
+    for (size_t i = 0; i < json_array_length(rows); i++) {
         size_t n = strlen(json_get_string(json_object_array_get_idx(rows, i), key, "-"));
         least = n > least && n <= 40 ? n : least;
     }
@@ -106,7 +101,7 @@ static void show_checks(const struct page *page, struct json_object *rows)
     size_t hosts = longest(rows, "at", 4) + 2, names = longest(rows, "check", 5) + 2;
 
     section(page, "Checks");
-    for (size_t i = 0; i < length_of(rows); i++) {
+    for (size_t i = 0; i < json_array_length(rows); i++) {
         struct json_object *row = json_object_array_get_idx(rows, i);
         _cleanup_(str_freep) char *text = text_escape(json_get_string(row, "text", "-"), TEXT_MAX);
         text_buffer_add(page->out, "  ");
@@ -181,7 +176,7 @@ static void show_to_move(const struct page *page, struct json_object *o)
 
     section(page, "To move");
     show_memory(page, json_get(o, "memory"));
-    for (size_t i = 0; i < length_of(disks); i++)
+    for (size_t i = 0; i < json_array_length(disks); i++)
         show_disk(page, json_object_array_get_idx(disks, i));
     screen_bytes(json_get_int(o, "total_bytes", -1), total);
     pair(page, "together", total);
@@ -259,7 +254,7 @@ static void show_policy(const struct page *page, struct json_object *plan)
     struct json_object *list = json_get(json_get(plan, "policy"), "sentences");
 
     section(page, "Policy");
-    for (size_t i = 0; i < length_of(list); i++) {
+    for (size_t i = 0; i < json_array_length(list); i++) {
         _cleanup_(str_freep) char *text = screen_scalar(json_object_array_get_idx(list, i));
         pair(page, i ? "" : "rules", text);
     }
@@ -279,7 +274,7 @@ static void show_verdict(const struct page *page, struct json_object *plan)
                                : text_equal(verdict, "refused")
                                    ? "  It would be refused.\n"
                                    : "  Nothing that is known speaks against it.\n");
-    for (size_t i = 0; i < length_of(reasons); i++) {
+    for (size_t i = 0; i < json_array_length(reasons); i++) {
         const char *reason = json_object_get_string(json_object_array_get_idx(reasons, i));
         _cleanup_(str_freep) char *text = text_escape(reason ? reason : "-", TEXT_MAX);
         text_buffer_add(page->out, "  - ");
@@ -305,7 +300,7 @@ void view_plan(struct text_buffer *out, struct json_object *plan, unsigned width
 int view_plan_outcome(struct json_object *plan, struct err *e)
 {
     const char *verdict = json_get_string(plan, "verdict", "unknown");
-    size_t reasons = length_of(json_get(plan, "reasons"));
+    size_t reasons = json_array_length(json_get(plan, "reasons"));
 
     if (text_equal(verdict, "go"))
         return 0;

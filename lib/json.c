@@ -241,6 +241,11 @@ void json_add(struct json_object *o, const char *key, struct json_object *value)
         abort();
 }
 
+size_t json_array_length(struct json_object *array)
+{
+    return json_object_is_type(array, json_type_array) ? json_object_array_length(array) : 0;
+}
+
 void json_add_string(struct json_object *o, const char *key, const char *value)
 {
     json_add(o, key, value ? json_object_new_string(value) : NULL);

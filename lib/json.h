@@ -63,6 +63,9 @@ int64_t json_get_int(struct json_object *o, const char *key, int64_t fallback);
 double json_get_double(struct json_object *o, const char *key, double fallback);
 bool json_get_bool(struct json_object *o, const char *key, bool fallback);
 
+/* Elements of an array; 0 for NULL and what is none. */
+size_t json_array_length(struct json_object *array);
+
 /* Adding; a NULL string is added as JSON null. */
 void json_add_string(struct json_object *o, const char *key, const char *value);
 void json_add_int(struct json_object *o, const char *key, int64_t value);

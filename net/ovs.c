@@ -97,11 +97,6 @@ static struct json_object *rows_of(struct json_object *results, size_t index)
     return json_object_is_type(rows, json_type_array) ? rows : NULL;
 }
 
-static size_t length_of(struct json_object *array)
-{
-    return array ? json_object_array_length(array) : 0;
-}
-
 /* An element of an array as text; NULL unless it is one. */
 static const char *text_at(struct json_object *array, size_t index)
 {
@@ -129,7 +124,8 @@ static const char *map_value(struct json_object *row, const char *column, const 
     if (!text_equal(text_at(map, 0), "map"))
         return NULL;
     struct json_object *pairs = json_object_array_get_idx(map, 1);
-    for (size_t i = 0; json_object_is_type(pairs, json_type_array) && i < length_of(pairs); i++)
+    for (size_t i = 0; json_object_is_type(pairs, json_type_array) && i < json_array_length(pairs);
+         i++)
         if (text_equal(text_at(json_object_array_get_idx(pairs, i), 0), key))
             return text_at(json_object_array_get_idx(pairs, i), 1);
     return NULL;
@@ -145,7 +141,8 @@ static bool set_has_uuid(struct json_object *row, const char *column, const char
     if (!text_equal(text_at(set, 0), "set"))
         return false;
     struct json_object *items = json_object_array_get_idx(set, 1);
-    for (size_t i = 0; json_object_is_type(items, json_type_array) && i < length_of(items); i++)
+    for (size_t i = 0; json_object_is_type(items, json_type_array) && i < json_array_length(items);
+         i++)
         if (text_equal(text_at(json_object_array_get_idx(items, i), 1), uuid))
             return true;
     return false;
@@ -182,8 +179,8 @@ static int look_at(struct ovsdb *db, const struct net_port *port, struct ovs_vie
     *view = (struct ovs_view){0};
     struct json_object *bridges = rows_of(results, 0), *ports = rows_of(results, 1);
     struct json_object *interfaces = rows_of(results, 2);
-    view->bridge_exists = length_of(bridges) > 0;
-    view->port_exists = length_of(ports) > 0;
+    view->bridge_exists = json_array_length(bridges) > 0;
+    view->port_exists = json_array_length(ports) > 0;
     if (view->bridge_exists)
         copy_uuid(view->bridge_uuid, json_object_array_get_idx(bridges, 0));
     if (view->port_exists) {
@@ -193,9 +190,9 @@ static int look_at(struct ovsdb *db, const struct net_port *port, struct ovs_vie
     if (view->bridge_exists && view->port_exists)
         view->in_bridge =
             set_has_uuid(json_object_array_get_idx(bridges, 0), "ports", view->port_uuid);
-    if (length_of(interfaces))
+    if (json_array_length(interfaces))
         read_interface(json_object_array_get_idx(interfaces, 0), view);
-    if (length_of(rows_of(results, 3))) {
+    if (json_array_length(rows_of(results, 3))) {
         struct json_object *root = json_object_array_get_idx(rows_of(results, 3), 0);
         view->next_cfg = json_get_int(root, "next_cfg", 0);
         view->cur_cfg = json_get_int(root, "cur_cfg", 0);
@@ -456,10 +453,10 @@ static const char *bridge_of(struct json_object *bridges, struct json_object *po
 {
     char uuid[UUID_SIZE] = "";
 
-    for (size_t i = 0; i < length_of(ports); i++)
+    for (size_t i = 0; i < json_array_length(ports); i++)
         if (text_equal(json_get_string(json_object_array_get_idx(ports, i), "name", NULL), name))
             copy_uuid(uuid, json_object_array_get_idx(ports, i));
-    for (size_t i = 0; i < length_of(bridges) && uuid[0]; i++)
+    for (size_t i = 0; i < json_array_length(bridges) && uuid[0]; i++)
         if (set_has_uuid(json_object_array_get_idx(bridges, i), "ports", uuid))
             return json_get_string(json_object_array_get_idx(bridges, i), "name", NULL);
     return NULL;
@@ -480,7 +477,7 @@ static int ovs_audit(const struct net_look *look, struct net_audit_rows *rows, s
                                               select_rows("Bridge", NULL, "name ports"));
     if (ovsdb_transact(db, operations, &results, e) < 0)
         return -1;
-    for (size_t i = 0; i < length_of(rows_of(results, 0)); i++) {
+    for (size_t i = 0; i < json_array_length(rows_of(results, 0)); i++) {
         struct json_object *interface = json_object_array_get_idx(rows_of(results, 0), i);
         const char *name = json_get_string(interface, "name", "");
         const char *instance = map_value(interface, "external_ids", "vm-uuid");

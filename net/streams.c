@@ -161,10 +161,7 @@ int net_own_addresses(struct json_object **out, struct err *e)
 
 static bool has(struct json_object *array, const char *text)
 {
-    size_t count =
-        json_object_is_type(array, json_type_array) ? json_object_array_length(array) : 0;
-
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < json_array_length(array); i++) {
         struct json_object *item = json_object_array_get_idx(array, i);
         if (json_object_is_type(item, json_type_string) &&
             text_equal(json_object_get_string(item), text))
