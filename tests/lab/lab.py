@@ -48,7 +48,12 @@ NETWORKS = [
 
 
 class Host(Box):
-    """A compute host: a box with a libvirtd (and an Open vSwitch) of its own."""
+    """A compute host: a box with a libvirtd (and an Open vSwitch) of its own. `crashes` tells how its libvirtd ended by
+    itself so far."""
+
+    def __init__(self, lab_dir, name):
+        super().__init__(lab_dir, name)
+        self.crashes = []
 
     @property
     def address(self):
@@ -100,6 +105,17 @@ class Host(Box):
         return all(self.run(['virsh', '-q', '-c', 'qemu:///system', *what], timeout=240, check=False).returncode == 0
                    for what in (['capabilities'], ['domcapabilities', '--virttype', 'qemu'],
                                 ['domcapabilities', '--virttype', 'qemu', '--emulatorbin', guests_module.emulator()]))
+
+    def restart_libvirtd(self, seconds=60):
+        """Starts a libvirtd that has ended again, and keeps in mind when it ended by a fault of its own."""
+        crash = self.services['libvirtd'].crash()
+        if crash:
+            self.crashes.append(f'libvirtd of {self.name} ended by {crash}')
+        pid = self.path('/run/libvirtd.pid')  # one that was killed has left it
+        if os.path.exists(pid):
+            os.unlink(pid)
+        self.start_libvirtd()
+        wait_until(seconds, f'libvirtd of {self.name}', self.libvirtd_ready)
 
     def wire_bridges(self, networks):
         for n in networks:
@@ -418,6 +434,10 @@ class Lab:
 
     def scan(self):
         return {n: h.scan() for n, h in self.hosts.items()}
+
+    def crashed(self):
+        """The hosts whose libvirtd ended by a fault of its own and was not started again."""
+        return [h for h in self.hosts.values() if h.services['libvirtd'].crash()]
 
     def virsh_migrate(self, guest, to, *flags, copy='inc', scheme='tcp', timeout=300):
         """Bare `virsh migrate` of a guest with its disks, prepared as Nova would: the peer to compare with, and the

@@ -21,6 +21,7 @@ import time
 CLEAN_ENV = {'PATH': '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', 'HOME': '/root',
              'LANG': 'C.UTF-8', 'PYTHONDONTWRITEBYTECODE': '1'}
 CLONE_NEWNET = 0x40000000
+CRASHES = [-s for s in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE)]
 
 
 class LabError(Exception):
@@ -84,6 +85,12 @@ class Service:
         if self.popen:
             self.popen.poll()
         return start_time(self.pid) == self.started
+
+    def crash(self):
+        """The name of the signal by which it ended when that is one of a program's own faults, else None."""
+        if self.alive() or not self.popen or self.popen.returncode not in CRASHES:
+            return None
+        return signal.Signals(-self.popen.returncode).name
 
     def kill(self, sig):
         if self.alive():

@@ -134,14 +134,6 @@ def kill_libvirtd(host):
     wait_until(5, 'end of libvirtd', lambda: not host.services['libvirtd'].alive())
 
 
-def start_libvirtd(host):
-    pid = host.path('/run/libvirtd.pid')
-    if os.path.exists(pid):
-        os.unlink(pid)
-    host.start_libvirtd()
-    wait_until(60, 'libvirtd', host.libvirtd_ready)
-
-
 @contextlib.contextmanager
 def cut(lab, host):
     """The host's cable of the migration network is out."""
@@ -190,7 +182,7 @@ def other_qemu(agent, change):
             for f, text in contents.items():
                 with open(f, 'w') as stream:
                     stream.write(text)
-            start_libvirtd(host)
+            host.restart_libvirtd()
             host.virsh('domcapabilities')  # what it doubts it asks when it is first needed
             forgotten = [f for f, text in contents.items() if read(f) != text]
             if not believed or not forgotten or attempt == 7:

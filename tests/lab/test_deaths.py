@@ -14,7 +14,7 @@ import time
 import pytest
 
 from namespaces import LabError, wait_until
-from scenarios import FAULTS, arm, clean, config, connected, kill_libvirtd, newest, start_libvirtd
+from scenarios import FAULTS, arm, clean, config, connected, kill_libvirtd, newest
 from test_failures import beam
 
 ON, BACK, EITHER = ('completed',), ('failed', 'error', 'cancelled'), ('completed', 'failed', 'error', 'cancelled')
@@ -84,7 +84,7 @@ class Matrix:
         self.clear()
         for host in self.lab.hosts.values():
             if not host.services['libvirtd'].alive():
-                start_libvirtd(host)
+                host.restart_libvirtd()
         if not self.lab.broker.service.alive():
             self.lab.broker.start()
             wait_until(60, 'RabbitMQ', self.lab.broker.ready)
@@ -198,7 +198,7 @@ def other_dies(victim, source, destination, held, point, guest):
         broker.start()
         wait_until(60, 'RabbitMQ', broker.ready, 0.1)
     else:
-        start_libvirtd(host)
+        host.restart_libvirtd()
 
 
 def at_rest(lab, source, guest, before):

@@ -7,8 +7,7 @@ import time
 import pytest
 
 from namespaces import children, wait_until
-from scenarios import (SLOW, clean, connected, cut, kill_libvirtd, newest, pair, phase, refused, restart, slow_guest, start,
-                       start_libvirtd)
+from scenarios import (SLOW, clean, connected, cut, kill_libvirtd, newest, pair, phase, refused, restart, slow_guest, start)
 
 ENDS = ('completed', 'failed', 'cancelled', 'error')
 
@@ -190,7 +189,7 @@ def test_libvirtd_that_dies_in_the_middle_leaves_the_guest_at_the_source(lab, vi
     kill_libvirtd(lab.hosts[victim])
     time.sleep(5)
     assert newest(a, guest)
-    start_libvirtd(lab.hosts[victim])
+    lab.hosts[victim].restart_libvirtd()
     record = a.wait_end(guest, 60)
     assert record['status'] == 'failed' and record['message'], record
     connected(a), connected(b)

@@ -109,11 +109,6 @@ def times(tool, guest, since):
     return {n['event']: n for n in tool.news if n['news'] == 'event' and n['uuid'] == guest.uuid and n['t'] >= since}
 
 
-def restart_libvirtd(host, seconds=60):
-    host.start_libvirtd()
-    wait_until(seconds, f'libvirtd of {host.name}', host.libvirtd_ready)
-
-
 def test_a_guest_is_moved_with_its_disks_and_every_event_is_told(lab, tools):
     guest = lab.guest(hot_set=16, dirty=2, fill=24, nics=1)
     a, b = tools('hosta'), tools('hostb')
@@ -296,7 +291,7 @@ def test_a_killed_libvirtd_leaves_the_guest_running_at_home(lab, tools, victim, 
     print(f'{victim} killed in the {phase} phase: outcome {answer["outcome"]} after {(answer["t"] - killed) / 1e6:.2f} s ("{answer["error"]}"), '
           f'down told after {(down["t"] - killed) / 1000:.1f} ms')
     assert answer['outcome'] == ('unknown' if victim == 'hosta' else 'failed'), answer
-    restart_libvirtd(host)
+    host.restart_libvirtd()
     up = tool.wait('up', 30, killed)
     wait_until(30, 'the guest running at home alone', lambda: guest.where() == ['hosta'])
     state = b.call('state', guest.uuid)
