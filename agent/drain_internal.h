@@ -3,6 +3,7 @@
 #pragma once
 
 #include "agent/drain.h"
+#include "agent/guest_list.h"
 
 #define DRAIN_STATES(X)                                                                            \
     X(STARTING, "starting") /* the service, the list of guests */                                  \
@@ -103,6 +104,35 @@ enum drain_sight {
 /* account: of the migration, if there is one, for the figures. The call is consumed. */
 void drain_looked(struct drain_call *call, enum drain_sight sight, const char *host,
                   const char *reason, struct json_object *account);
+
+/* ---- the job (agent/drain.c) ---- */
+
+struct drain *drain_ref(struct drain *drain);
+void drain_unref(struct drain *drain);
+/* Nothing may be done any more: the job is closed, or the agent ends. */
+bool drain_is_dead(const struct drain *drain);
+bool drain_is_under_way(const struct drain *drain);
+/* A step soon, and not from within what happens now. */
+void drain_soon(struct drain *drain);
+/* Of the job as it stands in the record: also after a restart. */
+void drain_start(struct drain *drain);
+/* It ends in this state; the caller saves it. */
+void drain_finish(struct drain *drain, enum drain_state state);
+
+/* ---- the moves (agent/drain_moves.c) ---- */
+
+/* All that can be done now; the timer's call, aux is the job. */
+void drain_step(void *aux);
+/* Into the journal: at once, or when the write under way has ended. */
+void drain_save(struct drain *drain);
+/* The guest's state is this from now on, for this reason (copied; NULL = none). */
+void drain_settle(struct drain *drain, struct drain_guest *guest, enum drain_guest_state state,
+                  const char *reason);
+
+/* ---- the list (agent/drain_list.c) ---- */
+
+/* The guests of the host in the job's order; before them, what a job that is continued has moved. */
+void drain_take_list(struct drain *drain, const struct guest_list *list);
 
 /* ---- the record (agent/drain_record.c) ---- */
 

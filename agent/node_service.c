@@ -59,8 +59,7 @@ void node_service_settle(struct node_service *s)
 void node_service_want(struct node_service *s, bool enabled, const char *why)
 {
     s->wanted = enabled;
-    free(s->why);
-    s->why = text_dup(why ? why : "no reason given");
+    text_replace(&s->why, why ? why : "no reason given");
     s->settled = false;
     s->changed = s->busy;
     node_service_settle(s);

@@ -335,8 +335,7 @@ static void looked(struct migration_job *job)
     m->initially_paused = m->guest->state == VIRT_STATE_PAUSED;
     /* the destination takes a paused guest as arrived only if it was paused here */
     instance_set_power_state(m->instance, virt_state_nova(m->guest->state));
-    free(m->instance_name);
-    m->instance_name = text_dup(m->guest->name);
+    text_replace(&m->instance_name, m->guest->name);
     source_measure(m);
     call_destination(m);
 }

@@ -386,8 +386,7 @@ static int take_token(struct session *session, const struct http_reply *reply, s
         return err_set(e, ERR_REMOTE, "Keystone (%s) answered %d without a token", session->url,
                        reply->status);
     int64_t lifetime = lifetime_us(token), early = lifetime / 5;
-    free(session->token);
-    session->token = text_dup(text);
+    text_replace(&session->token, text);
     session->end_us = clock_monotonic_us() + lifetime;
     json_object_put(session->catalogue);
     session->catalogue = json_object_get(json_get(token, "catalog"));

@@ -203,8 +203,7 @@ static int take_given_port(struct build *b, struct wanted *w, const struct batch
         return neutron_refuse(e, "PortNotUsableDNS",
                               "port %s has the DNS name %s, the instance is %s", w->port_id, name,
                               hostname);
-    free(w->network_id);
-    w->network_id = text_dup(json_get_string(port, "network_id", NULL));
+    text_replace(&w->network_id, json_get_string(port, "network_id", NULL));
     w->port = json_object_get(port);
     if (text_check_uuid(w->network_id, "the network's id of a port", e) < 0)
         return -1;

@@ -633,8 +633,7 @@ void placement_update(struct placement *placement, const char *uuid,
         op->wanted_traits = json_object_new_array();
     for (const char *const *trait = facts->traits; trait && *trait; trait++)
         json_object_array_add(op->wanted_traits, json_object_new_string(*trait));
-    free(placement->uuid);
-    placement->uuid = text_dup(uuid);
+    text_replace(&placement->uuid, uuid);
     update(op);
 }
 

@@ -62,6 +62,14 @@ char *text_dup(const char *s)
     return s ? text_dup_n(s, strlen(s)) : NULL;
 }
 
+void text_replace(char **place, const char *s)
+{
+    char *copy = text_dup(s);
+
+    free(*place);
+    *place = copy;
+}
+
 char *text_dup_n(const char *s, size_t length)
 {
     char *copy = mem_new(length + 1);

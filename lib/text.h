@@ -13,6 +13,8 @@
 char *text_format(const char *format, ...) _printf_(1, 2);
 /* strdup that aborts when memory is gone; NULL gives NULL. */
 char *text_dup(const char *s);
+/* Frees what *place had and puts a copy of s there; NULL clears it. s may lie in *place. */
+void text_replace(char **place, const char *s);
 char *text_dup_n(const char *s, size_t length);
 /* calloc/realloc that abort when memory is gone. */
 void *mem_new(size_t size);

@@ -732,8 +732,7 @@ void virt_fake_set_metadata(struct virt *virt, const char *uuid, const char *tex
     struct fake *fake = fake_of(virt);
     fake_lock(fake);
     struct domain *domain = fake_need(fake, uuid);
-    free(domain->metadata);
-    domain->metadata = text_dup(text);
+    text_replace(&domain->metadata, text);
     fake_unlock(fake);
 }
 
@@ -751,8 +750,7 @@ void virt_fake_set_up(struct virt *virt, bool up, const char *why)
 {
     struct fake *fake = fake_of(virt);
     fake_lock(fake);
-    free(fake->why);
-    fake->why = text_dup(why);
+    text_replace(&fake->why, why);
     atomic_store(&virt->up, up);
     fake_unlock(fake);
     fake_post(virt,
@@ -820,8 +818,7 @@ void virt_fake_finish(struct virt *virt, const char *uuid, enum virt_outcome out
     struct domain *domain = fake_need(fake, uuid);
     domain->finished = true;
     domain->outcome = outcome;
-    free(domain->outcome_text);
-    domain->outcome_text = text_dup(text);
+    text_replace(&domain->outcome_text, text);
     fake_unlock(fake);
 }
 
@@ -893,8 +890,7 @@ void virt_fake_fail(struct virt *virt, const char *op, enum err_code code, const
     struct trouble *trouble = need_trouble(fake, op);
     trouble->code = code;
     trouble->times = times;
-    free(trouble->text);
-    trouble->text = text_dup(text ? text : "scripted");
+    text_replace(&trouble->text, text ? text : "scripted");
     fake_unlock(fake);
 }
 

@@ -26,6 +26,18 @@ UNIT_TEST(formats, "formatted and duplicated texts are the caller's own")
     UNIT_TRUE(text_dup(NULL) == NULL);
 }
 
+UNIT_TEST(replace, "a text is replaced by a copy, also of a part of itself")
+{
+    char *place = NULL;
+
+    text_replace(&place, "computed");
+    UNIT_TRUE(text_equal(place, "computed"));
+    text_replace(&place, place + 4);
+    UNIT_TRUE(text_equal(place, "uted"));
+    text_replace(&place, NULL);
+    UNIT_TRUE(!place);
+}
+
 UNIT_TEST(compares, "comparing accepts NULL, and prefixes and suffixes longer than the text")
 {
     UNIT_TRUE(text_equal(NULL, NULL));
