@@ -12,6 +12,7 @@ import os
 import sys
 import time
 
+import calls
 import cancel
 import convergence
 import drain
@@ -23,7 +24,7 @@ import start
 import storage
 import switchover
 
-COMMANDS = (migrate, pause, switchover, start, drain, convergence, prediction, cancel, storage)
+COMMANDS = (migrate, pause, switchover, start, calls, drain, convergence, prediction, cancel, storage)
 
 
 def run(module, runs, net):

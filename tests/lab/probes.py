@@ -25,15 +25,15 @@ def prune_cache(days=3):
     """Forgets what older sources of the lab's programs left in the cache."""
     for f in os.listdir(cache_dir()):
         path = os.path.join(cache_dir(), f)
-        if f.startswith(('guestd-', 'probe-')) and time.time() - os.path.getmtime(path) > days * 86400:
+        if f.startswith(('guestd-', 'probe-', 'rpc_echo-')) and time.time() - os.path.getmtime(path) > days * 86400:
             os.unlink(path)
 
 
-def build_c(source, *flags):
+def build_c(source, *flags, libraries=()):
     """Compiles one C file of the lab; the result is kept under a name made from its content."""
     source = os.path.join(HERE, source)
     with open(source, 'rb') as f:
-        key = hashlib.sha256(f.read() + repr(flags).encode()).hexdigest()[:12]
+        key = hashlib.sha256(f.read() + repr((flags, libraries)).encode()).hexdigest()[:12]
     name = os.path.splitext(os.path.basename(source))[0]
     out = os.path.join(cache_dir(), f'{name}-{key}')
     if os.path.exists(out):
@@ -41,7 +41,7 @@ def build_c(source, *flags):
     else:
         prune_cache()
         tmp = f'{out}.{os.getpid()}'
-        cmd = [os.environ.get('CC', 'cc'), '-std=gnu11', '-O2', '-Wall', '-Wextra', *flags, '-o', tmp, source]
+        cmd = [os.environ.get('CC', 'cc'), '-std=gnu11', '-O2', '-Wall', '-Wextra', *flags, '-o', tmp, source, *(f'-l{name}' for name in libraries)]
         r = subprocess.run(cmd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
         if r.returncode:
             raise LabError(f'{" ".join(cmd)}: {r.stdout[-2000:]}')
