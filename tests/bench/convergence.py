@@ -9,7 +9,6 @@ the time, from libvirt's statistics of either system, and the pause. Then the wa
 virsh's downtime limit is QEMU's 300 ms; ours may go to 500 ms, the default.
 """
 import statistics
-import statistics
 import subprocess
 import sys
 import time
