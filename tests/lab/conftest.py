@@ -2,16 +2,12 @@
 """Fixtures of the lab tests. Needs root and what ./quickstart installs; says so when it is missing."""
 import os
 import sys
-import warnings
 
 import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import crashes  # noqa: E402
 import lab as lab_module  # noqa: E402
-
-# libvirt 9.0's daemon now and then ends by SIGSEGV in its own event loop. That is not for these tests to judge, as long
-# as it is rare: it is started again and told, a test that it took part in is skipped, and one crash more is a failure.
-CRASHES_OF_LIBVIRTD = 2
 
 
 def _session_lab(net):
@@ -42,22 +38,14 @@ def ovs_lab():
 def pytest_runtest_makereport(item, call):
     report = (yield).get_result()
     lab = next((item.funcargs[f] for f in ('lab', 'lab_ovs', 'shared_lab') if f in getattr(item, 'funcargs', {})), None)
-    crashed = lab.crashed() if lab and report.failed and call.when == 'call' else []
-    if crashed:
-        names = ', '.join(h.name for h in crashed)
-        report.outcome = 'skipped'
-        report.longrepr = (*item.location[:2], f'Skipped: libvirtd of {names} crashed meanwhile ({str(call.excinfo.value)[:300]})')
-
-
-def _mend(lab):
-    for host in lab.crashed():
-        host.restart_libvirtd()
+    if lab:
+        crashes.excuse(report, call, item, lab)
 
 
 def _spotless(lab):
     """Gives the lab to one test, and fails the test when something is left on a host afterwards."""
-    _mend(lab)
-    before, known = lab.scan(), {h: len(h.crashes) for h in lab.hosts.values()}
+    crashes.mend(lab)
+    before, known = lab.scan(), crashes.known(lab)
     yield lab
     found = {}
     for agent in list(lab.agents.values()):
@@ -67,12 +55,11 @@ def _spotless(lab):
     lab.agents.clear()
     lab.shape(None)
     left = {}
-    _mend(lab)
+    crashes.mend(lab)
     guests = list(lab.guests)
     for guest in guests:
         guest.destroy()
-    if lab.crashed():  # in this, too
-        _mend(lab)
+    if crashes.mend(lab):  # it crashed in this
         for guest in guests:
             guest.destroy()
     after = lab.scan()
@@ -84,11 +71,8 @@ def _spotless(lab):
                  and not f.startswith('instances/_base/')]
         if extra:
             left[f'{host} files'] = extra
-    crashes = [crash for host, count in known.items() for crash in host.crashes[count:]]
-    for crash in crashes:
-        warnings.warn(f'{crash}; {left or "nothing"} left behind')
-    assert sum(len(host.crashes) for host in known) <= CRASHES_OF_LIBVIRTD, 'libvirtd crashes too often'
-    assert not left or crashes, f'left behind: {left}'
+    crashed = crashes.tell(known)
+    assert not left or crashed, f'left behind: {left}'
     assert not found, 'a sanitizer or valgrind reported: ' + '\n'.join(f'{host}:\n{log}' for host, log in found.items())
 
 

@@ -435,10 +435,6 @@ class Lab:
     def scan(self):
         return {n: h.scan() for n, h in self.hosts.items()}
 
-    def crashed(self):
-        """The hosts whose libvirtd ended by a fault of its own and was not started again."""
-        return [h for h in self.hosts.values() if h.services['libvirtd'].crash()]
-
     def virsh_migrate(self, guest, to, *flags, copy='inc', scheme='tcp', timeout=300):
         """Bare `virsh migrate` of a guest with its disks, prepared as Nova would: the peer to compare with, and the
         lab's own proof. Returns seconds of the virsh command alone."""

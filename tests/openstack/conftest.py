@@ -15,6 +15,7 @@ import pytest
 HERE = os.path.dirname(os.path.abspath(__file__))
 for folder in (os.path.join(HERE, '..', 'lab'), HERE):
     sys.path.insert(0, os.path.abspath(folder))
+import crashes  # noqa: E402
 from bed import BUILD, Bed  # noqa: E402
 from namespaces import LabError, wait_until  # noqa: E402
 from servers import leaks, scrub  # noqa: E402
@@ -107,6 +108,8 @@ def log_sizes(bed):
 def pytest_runtest_makereport(item, call):
     report = (yield).get_result()
     fleet = getattr(item, 'fleet', None)
+    if fleet:
+        crashes.excuse(report, call, item, fleet.bed)
     if report.failed and fleet:
         report.sections.append(('logs of the bed', log_ends(fleet.bed, item.log_sizes)))
     if report.failed:  # at once, for who waits for the end of a long run
@@ -120,8 +123,10 @@ def bare_fleet(whole_bed, request):
     """The bed without a word about its agents; nothing may be left in it."""
     fleet = Fleet(whole_bed, request.config.getoption('--compute'))
     request.node.fleet, request.node.log_sizes = fleet, log_sizes(whole_bed)
+    known = crashes.known(whole_bed)
     yield fleet
     bed, left = whole_bed, []
+    crashes.mend(bed)
     for host in bed.hosts:
         if not bed.hosts[host].agent:
             fleet.agent(host, wait=False)
@@ -144,7 +149,8 @@ def bare_fleet(whole_bed, request):
     for host, h in bed.hosts.items():
         if h.agent and h.agent.name == 'computed' and findings(bed, host, request.node.log_sizes):
             left.append(f'{host}: a sanitizer reported')
-    assert not left, 'left behind:\n' + '\n'.join(left)
+    crashed = crashes.tell(known)
+    assert not left or crashed, 'left behind:\n' + '\n'.join(left)
 
 
 def findings(bed, host, since):
