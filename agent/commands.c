@@ -287,6 +287,7 @@ void command_stats(struct command *command)
     json_add(o, "counters", counters);
     json_add(o, "loop", stats_loop(command->agent->loop));
     json_add_int(o, "memory_kib", memory_kib());
+    json_add_int(o, "allocated_kib", (int64_t)(mem_in_use() / 1024));
     command_reply(command, o);
 }
 

@@ -431,6 +431,7 @@ int main(int argc, char **argv)
     struct err e = ERR_INIT;
 
     (void)umask(0077);
+    mem_one_heap();
     if (conf_sources_from_argv(&process.sources, &argc, argv, &e) < 0) {
         fprintf(stderr, "computed: %s\n", e.text);
         return EXIT_USAGE_ERROR;

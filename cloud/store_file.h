@@ -16,7 +16,8 @@ enum { STORE_SCHEMA = 2 };
  * Opens or makes the file (mode 0600) and brings its tables to STORE_SCHEMA, all in one transaction: a
  * file of release 0.1 or 0.2 has no version and is upgraded in place. ERR_SYSTEM for a newer schema (the
  * file is left as it is) and for what the system refuses. A file that is no database, or is damaged, is
- * set aside with a WARNING (store_file_set_aside()) and a new one begun. BLOCKS.
+ * set aside with a WARNING (store_file_set_aside()) and a new one begun. Of its pages at most 256 KiB are
+ * kept in memory. BLOCKS.
  */
 int store_file_open(const char *path, sqlite3 **out, struct err *e);
 /* Renames the file and its log to PATH.damaged-<time>; a failure is logged. BLOCKS. */

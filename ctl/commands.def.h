@@ -109,7 +109,9 @@ COMMAND(takeover_check, "takeover check", "", 0, 0, WITH(CONFIG_FILE) | WITH(CON
         "Tell beforehand what would not work if computed took this host over from nova-compute; works without an agent.",
         "Nothing is changed and no request is taken, so nova-compute may run meanwhile. The files are those that computed would read.")
 COMMAND(status, "status", "", 0, 0, WITH(METHODS), NONE, "Show the state of the agent, the message bus, the hypervisor and the node.", "")
-COMMAND(stats, "stats", "", 0, 0, 0, NONE, "Show counters, the slowest callbacks and the memory in use.", "")
+COMMAND(stats, "stats", "", 0, 0, 0, NONE, "Show counters, the slowest callbacks and the memory in use.",
+        "memory_kib is the agent's share of the machine's memory (PSS). allocated_kib is what the agent and its libraries keep of it: "
+        "with the same load it comes to rest when the history's page cache (256 KiB) is full; the ids of an hour's requests take 0.5 MiB at most.")
 COMMAND(log_level, "log-level", "[MODULE] [LEVEL]", 0, 2, 0, LEVELS,
         "Show or change the level of the log, of all modules or one: debug, info, warning, error.", "")
 #endif

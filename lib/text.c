@@ -14,6 +14,8 @@
 
 /* --- memory ---------------------------------------------------------------------------------- */
 
+enum { LARGE_BLOCK = 128 * 1024 }; /* from here on a block is a mapping of its own */
+
 void *mem_new(size_t size)
 {
     void *p = calloc(1, size ? size : 1);
@@ -32,9 +34,22 @@ void *mem_resize(void *p, size_t size)
     return q;
 }
 
+void mem_one_heap(void)
+{
+    (void)mallopt(M_ARENA_MAX, 1);
+    (void)mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK); /* set, it does not grow to what was freed */
+}
+
 void mem_give_back(void)
 {
     (void)malloc_trim(0);
+}
+
+size_t mem_in_use(void)
+{
+    struct mallinfo2 all = mallinfo2();
+
+    return all.uordblks + all.hblkhd;
 }
 
 _printf_(1, 0) static char *format_v(const char *format, va_list args)

@@ -19,9 +19,18 @@ char *text_dup_n(const char *s, size_t length);
 /* calloc/realloc that abort when memory is gone. */
 void *mem_new(size_t size);
 void *mem_resize(void *p, size_t size);
+/*
+ * All threads allocate from one heap, which gives large blocks back at once. For main(), before there is another thread
+ * (mallopt(3), M_ARENA_MAX and M_MMAP_THRESHOLD): by default each thread gets a heap, the blocks that live longer lie
+ * scattered in all of them, and malloc_trim(3) leaves the tops of all but one.
+ */
+void mem_one_heap(void);
 /* Gives the system what was freed and lies in between; less than a millisecond for some MiB. For the end of much
- * work: each thread allocates from a heap of its own, and none of them shrinks by itself. Any thread. */
+ * work: a heap does not shrink by itself. Any thread. */
 void mem_give_back(void);
+/* Bytes that are allocated now, with the few small blocks that each thread keeps for its next allocation
+ * (mallinfo2(3)). What grows here without an end is a leak; what a heap holds beside it is not. Any thread. */
+size_t mem_in_use(void);
 #define NEW(type)          ((type *)mem_new(sizeof(type)))
 #define NEW_ARRAY(type, n) ((type *)mem_new(sizeof(type) * (n)))
 

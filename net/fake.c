@@ -151,6 +151,12 @@ char *net_fake_calls(struct net *net)
     return text_dup(w->calls.data ? w->calls.data : "");
 }
 
+void net_fake_forget_calls(struct net *net)
+{
+    LOCKED(net);
+    text_buffer_free(&world(net)->calls);
+}
+
 /* --- operations ------------------------------------------------------------------------------ */
 
 static int check_bridge(struct net *net, const struct net_port *port, struct err *e)

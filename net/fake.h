@@ -23,3 +23,4 @@ size_t net_fake_plugged(struct net *net);
 unsigned net_fake_announced(struct net *net, const char *tap);
 /* What was called so far: "plug tap01234567-89 ..."; the caller frees. */
 char *net_fake_calls(struct net *net);
+void net_fake_forget_calls(struct net *net);

@@ -913,6 +913,16 @@ char **virt_fake_calls(struct virt *virt)
     return copy;
 }
 
+void virt_fake_forget_calls(struct virt *virt)
+{
+    struct fake *fake = fake_of(virt);
+    fake_lock(fake);
+    for (size_t i = 0; i < fake->calls.length; i++)
+        free(fake->calls.items[i]);
+    fake->calls.length = 0;
+    fake_unlock(fake);
+}
+
 unsigned virt_fake_count(struct virt *virt, const char *op)
 {
     struct fake *fake = fake_of(virt);

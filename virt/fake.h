@@ -110,3 +110,4 @@ void virt_fake_hang(struct virt *virt, const char *op, bool hang);
 /* "set_downtime <uuid> 50", in order; NULL-terminated, caller frees with text_vector_free(). */
 char **virt_fake_calls(struct virt *virt);
 unsigned virt_fake_count(struct virt *virt, const char *op);
+void virt_fake_forget_calls(struct virt *virt);

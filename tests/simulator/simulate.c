@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * simulate [--seed N] [--count N] [--processes N] [--matrix | --plan WAY/DEED/PASS] [--trace]: runs the schedules
- * of `count` seeds from N on, and tells what they reached. With --matrix the fault matrices of these seeds instead,
- * with --plan one run of them. With --trace each step is told, and the agents' log. Exit code 1: a promise was
- * broken.
+ * simulate [--seed N] [--count N] [--processes N] [--matrix | --plan WAY/DEED/PASS] [--trace] [--memory]: runs the
+ * schedules of `count` seeds from N on, and tells what they reached. With --matrix the fault matrices of these seeds
+ * instead, with --plan one run of them. With --trace each step is told, and the agents' log. With --memory it is told
+ * what stays allocated from schedule to schedule. Exit code 1: a promise was broken.
  */
 #include <getopt.h>
 #include <stdarg.h>
@@ -39,7 +39,7 @@ bool unit_check(bool good, unsigned line, const char *file, const char *format, 
 
 struct options {
     int64_t seed, count, processes;
-    bool tracing, matrix, planned;
+    bool tracing, matrix, planned, memory;
     struct plan plan;
 };
 
@@ -57,6 +57,20 @@ static struct coverage *shared(void)
     return c;
 }
 
+/* The least of the second quarter and of the last: in the first all that is made once is made, and some answers are
+ * kept until the next schedule. */
+static void look_at_memory(const struct options *o, int64_t done)
+{
+    static size_t least[4] = {SIZE_MAX, SIZE_MAX, SIZE_MAX, SIZE_MAX};
+    size_t now = mem_in_use(), *quarter = &least[(done - 1) * 4 / o->count];
+
+    if (now < *quarter)
+        *quarter = now;
+    if (done == o->count)
+        printf("# memory: %+" PRId64 " bytes in %" PRId64 " schedules\n",
+               (int64_t)least[3] - (int64_t)least[1], o->count / 2);
+}
+
 static void run_share(const struct options *o, int64_t share, struct coverage *coverage)
 {
     for (int64_t i = 0; o->matrix && i < o->count; i++)
@@ -70,6 +84,8 @@ static void run_share(const struct options *o, int64_t share, struct coverage *c
         (void)schedule_run((uint64_t)(o->seed + i), o->tracing, coverage, &hash);
         if (o->count <= HASH_ONLY_MAX)
             printf("# seed %" PRId64 ": trace %016" PRIx64 "\n", o->seed + i, hash);
+        if (o->memory)
+            look_at_memory(o, i + 1);
     }
     fflush(stdout);
 }
@@ -132,13 +148,11 @@ static void sum_up(struct coverage *to, const struct coverage *from)
 
 static void parse(int argc, char **argv, struct options *o)
 {
-    static const struct option table[] = {{"seed", required_argument, NULL, 's'},
-                                          {"count", required_argument, NULL, 'c'},
-                                          {"processes", required_argument, NULL, 'p'},
-                                          {"matrix", no_argument, NULL, 'm'},
-                                          {"plan", required_argument, NULL, 'l'},
-                                          {"trace", no_argument, NULL, 't'},
-                                          {NULL, 0, NULL, 0}};
+    static const struct option table[] = {
+        {"seed", required_argument, NULL, 's'},      {"count", required_argument, NULL, 'c'},
+        {"processes", required_argument, NULL, 'p'}, {"matrix", no_argument, NULL, 'm'},
+        {"plan", required_argument, NULL, 'l'},      {"trace", no_argument, NULL, 't'},
+        {"memory", no_argument, NULL, 'y'},          {NULL, 0, NULL, 0}};
     struct err e = ERR_INIT;
     int c, result = 0;
 
@@ -155,10 +169,12 @@ static void parse(int argc, char **argv, struct options *o)
             result = matrix_parse(optarg, &o->plan, &e);
         else if (c == 't')
             o->tracing = true;
+        else if (c == 'y')
+            o->memory = true;
         else
             result = err_set(&e, ERR_USAGE,
                              "usage: simulate [--seed N] [--count N] [--processes N] [--matrix | "
-                             "--plan WAY/DEED/PASS] [--trace]");
+                             "--plan WAY/DEED/PASS] [--trace] [--memory]");
         o->planned = o->planned || c == 'l';
     }
     if (result == 0)

@@ -112,6 +112,16 @@ static void add_line(struct world *w, char *line)
     w->lines[w->line_count++] = line;
 }
 
+void world_forget(struct world *w)
+{
+    for (size_t i = 0; i < w->line_count; i++)
+        free(w->lines[i]);
+    w->line_count = 0;
+    fake_rpc_forget(w->agent.rpc);
+    virt_fake_forget_calls(w->agent.virt);
+    net_fake_forget_calls(w->agent.net);
+}
+
 unsigned world_count(const struct world *w, const char *beginning)
 {
     unsigned n = 0;

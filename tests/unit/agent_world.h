@@ -93,6 +93,8 @@ unsigned world_count(const struct world *w, const char *beginning);
 size_t world_place(const struct world *w, const char *beginning);
 /* There are lines that begin so, in this order; NULL-terminated. */
 void world_in_order(const struct world *w, const char *const *beginnings);
+/* As if nothing had happened so far: lines, and what the fakes were asked. */
+void world_forget(struct world *w);
 void world_print(const struct world *w); /* as TAP comments, when a test is written */
 /* Is there such a part in the log? */
 bool world_logged(struct world *w, const char *part);

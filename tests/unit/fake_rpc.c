@@ -53,20 +53,54 @@ static void end_call(struct fake_call *call, struct json_object *result, const s
     json_object_put(result);
 }
 
+static void free_call(struct fake_call *call)
+{
+    json_object_put(call->args);
+    json_object_put(call->context);
+    free(call->name);
+    free(call->namespace_name);
+    free(call->version);
+    free(call->topic);
+    free(call->server);
+    free(call);
+}
+
+static void forget_answers(struct answers *answers)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < answers->length; i++) {
+        struct fake_asked *asked = answers->items[i];
+        if (asked->end == FAKE_OPEN) {
+            answers->items[kept++] = asked;
+            continue;
+        }
+        json_object_put(asked->result);
+        free(asked);
+    }
+    answers->length = kept;
+}
+
+void fake_rpc_forget(struct rpc *rpc)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < rpc->calls.length; i++) {
+        if (rpc->calls.items[i]->ended)
+            free_call(rpc->calls.items[i]);
+        else
+            rpc->calls.items[kept++] = rpc->calls.items[i];
+    }
+    rpc->calls.length = kept;
+    forget_answers(&rpc->answers);
+}
+
 void fake_rpc_free(struct rpc *rpc)
 {
     for (size_t i = 0; i < rpc->calls.length; i++) {
-        struct fake_call *call = rpc->calls.items[i];
-        if (!call->ended)
-            fake_rpc_fail(call, ERR_CANCELLED, "the agent stops");
-        json_object_put(call->args);
-        json_object_put(call->context);
-        free(call->name);
-        free(call->namespace_name);
-        free(call->version);
-        free(call->topic);
-        free(call->server);
-        free(call);
+        if (!rpc->calls.items[i]->ended)
+            fake_rpc_fail(rpc->calls.items[i], ERR_CANCELLED, "the agent stops");
+        free_call(rpc->calls.items[i]);
     }
     free(rpc->calls.items);
     for (size_t i = 0; i < rpc->answers.length; i++)

@@ -13,6 +13,8 @@
 /* Answers to requests stay readable until the first rpc after the last one was freed. */
 struct rpc *fake_rpc_new(void);
 void fake_rpc_free(struct rpc *rpc);
+/* As if what has ended had never been: its calls and answers are freed. */
+void fake_rpc_forget(struct rpc *rpc);
 
 /* --- what the agent asks of others --- */
 

@@ -584,6 +584,7 @@ UNIT_TEST(stats, "stats tells counters, callbacks and memory")
     UNIT_EQ(json_object_object_length(json_get(o, "counters")), METRIC_COUNT);
     UNIT_TRUE(length(o, "loop") > 0);
     UNIT_TRUE(json_get_int(o, "memory_kib", 0) > 100);
+    UNIT_TRUE(json_get_int(o, "allocated_kib", -1) >= 0);
 }
 
 UNIT_TEST(awake, "while libvirt hangs everything that does not need it is answered at once")
