@@ -124,8 +124,8 @@ struct migration {
     int recovery_tries;        /* since it was lost */
     int64_t recovery_tried_us; /* the last one; 0 = none yet */
     bool sample_outstanding;
-    bool measuring;  /* the dirty rate, beside the preparation */
-    bool start_held; /* all is ready but that */
+    struct measure *measuring; /* the dirty rate, beside the preparation; NULL = not */
+    bool start_held;           /* all is ready but that */
     struct bindings bindings;
     struct parts *parts; /* what the present state waits for (agent/parts.h); NULL */
     bool parts_held;     /* wait_timer, or a call to libvirt, holds one of them */

@@ -393,7 +393,7 @@ static int sample_run(struct migration_job *job, struct err *e)
     return virt_migration_sample(sample->virt, sample->uuid, &sample->job, e);
 }
 
-/* The measurement that began before libvirt's call (source_measure.c). */
+/* A measurement that began before libvirt's call (source_measure.c). */
 static void take_measurement(struct migration *m, const struct sample *sample)
 {
     char text[32];
@@ -402,6 +402,8 @@ static void take_measurement(struct migration *m, const struct sample *sample)
         text_bytes((double)sample->dirty_rate, text, sizeof(text));
         log_info("migration %s: dirty rate %s/s over %d s", m->uuid, text, sample->measure_s);
         policy_measured(&m->policy, sample->measure_s, sample->dirty_rate);
+        if (sample->measure_s == MEASURE_S)
+            m->measured.dirty_rate = sample->dirty_rate;
         m->long_measure_s = 0;
     } else if (clock_monotonic_us() > m->long_measure_due_us + MEASURE_PATIENCE_US) {
         m->long_measure_s = 0;

@@ -153,6 +153,12 @@ double policy_data_gib(int64_t memory_mb, const int64_t *disk_bytes, unsigned di
 /* What to start with, and what will come of it. */
 struct policy_start policy_start(const struct policy_limits *limits,
                                  const struct policy_outlook *outlook);
+/*
+ * Why the start need not wait for the dirty rate (static text); NULL = it may decide something. `processors`: the time
+ * that the guest used of late, at most, as a number of processors that ran all the time; -1 = unknown.
+ */
+const char *policy_needs_no_rate(const struct policy_limits *limits,
+                                 const struct policy_outlook *outlook, double processors);
 /* A fresh policy for a migration that begins. */
 struct policy policy_begin(const struct policy_outlook *outlook, const struct policy_start *start);
 

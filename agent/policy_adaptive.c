@@ -33,7 +33,23 @@ enum {
     0.3 /* of the first pass: a quarter of the way where it is not nearly all of it */
 #define MEASURE_BANDWIDTH 1.0e9 /* bytes a second, where none is known */
 
+#define MEASURE_WORTH                                                                              \
+    0.02 /* of the time that all takes: so much more for better forecasts is not felt */
+
+/*
+ * Once memory is logged, the first write to a page in a pass costs the processor a fault or an entry in a log, about a
+ * microsecond: no more pages than that are dirtied in a second of its time, bytes.
+ */
+#define DIRTIED_MOST (4.0 * 1024.0 * 1024.0 * 1024.0)
+
+#define PAUSE_SHARE 0.8 /* of the longest pause: the rest is for what is not memory */
+
 /* ---- before the start ---- */
+
+#define THROTTLED_TO 0.4 /* of what is sent: so much the guest dirties with the first throttle */
+
+/* Above so much of the bandwidth that is more throttle than QEMU's own. */
+#define THROTTLED_FROM (THROTTLED_TO / (1.0 - POLICY_THROTTLE_INITIAL / 100.0))
 
 static int start_throttle(const struct policy_limits *limits, const struct policy_outlook *outlook)
 {
@@ -42,18 +58,28 @@ static int start_throttle(const struct policy_limits *limits, const struct polic
     if (outlook->throttle_initial > 0 || !limits->auto_converge ||
         limits->kind != POLICY_ADAPTIVE || outlook->bandwidth <= 0 || outlook->dirty_rate <= 0)
         return outlook->throttle_initial;
-    double percent = 100.0 * (1.0 - 0.4 * bandwidth / dirty);
+    double percent = 100.0 * (1.0 - THROTTLED_TO * bandwidth / dirty);
     if (percent <= POLICY_THROTTLE_INITIAL)
         return POLICY_THROTTLE_INITIAL;
     return percent < 95.0 ? (int)(percent + 0.5) : 95;
 }
 
+static double longest_pause_s(const struct policy_limits *limits)
+{
+    return (double)limits->downtime_limit_ms / 1000.0;
+}
+
+/* What may fail to converge, and ends in nothing then. */
+static bool has_no_way_out(const struct policy_limits *limits)
+{
+    return !limits->auto_converge && !limits->post_copy && limits->timeout_action == POLICY_ABORT;
+}
+
 static bool is_hopeless(const struct policy_limits *limits, const struct policy_outlook *outlook)
 {
-    double pause_s = (double)limits->downtime_limit_ms / 1000.0;
+    double pause_s = longest_pause_s(limits);
 
-    if (limits->auto_converge || limits->post_copy || limits->timeout_action != POLICY_ABORT ||
-        outlook->bandwidth <= 0 || outlook->dirty_rate <= 0)
+    if (!has_no_way_out(limits) || outlook->bandwidth <= 0 || outlook->dirty_rate <= 0)
         return false;
     /* what was dirtied in a second is the least that the hot set has */
     double dirty = (double)outlook->dirty_rate / RATE_CERTAINLY;
@@ -77,13 +103,42 @@ struct policy policy_begin(const struct policy_outlook *outlook, const struct po
     return policy;
 }
 
-int policy_measure_s(const struct policy_outlook *outlook)
+static double memory_in_use(const struct policy_outlook *outlook)
+{
+    return (double)(outlook->touched_bytes > 0 ? outlook->touched_bytes : outlook->memory_bytes);
+}
+
+/* The disks and the first pass. */
+static double takes_s(const struct policy_outlook *outlook)
 {
     double bandwidth = outlook->bandwidth > 0 ? (double)outlook->bandwidth : MEASURE_BANDWIDTH;
-    int64_t sent = outlook->disk_bytes;
 
-    sent += outlook->touched_bytes > 0 ? outlook->touched_bytes : outlook->memory_bytes;
-    double seconds = MEASURE_SHARE * (double)sent / bandwidth;
+    return ((double)outlook->disk_bytes + memory_in_use(outlook)) / bandwidth;
+}
+
+const char *policy_needs_no_rate(const struct policy_limits *limits,
+                                 const struct policy_outlook *outlook, double processors)
+{
+    bool may_throttle = limits->auto_converge && outlook->throttle_initial == 0;
+    double bandwidth = (double)outlook->bandwidth;
+
+    if (MEASURE_WORTH * takes_s(outlook) >= 1.0)
+        return NULL;
+    if (!may_throttle && !has_no_way_out(limits))
+        return "nothing that is permitted depends on it";
+    if (outlook->bandwidth <= 0)
+        return "no bandwidth to compare it with is known";
+    if (memory_in_use(outlook) <= PAUSE_SHARE * bandwidth * longest_pause_s(limits))
+        return "all of its memory can be sent within the longest pause";
+    if (processors >= 0.0 && processors * DIRTIED_MOST < THROTTLED_FROM * bandwidth)
+        return "its processors are too idle for much";
+    return NULL;
+}
+
+int policy_measure_s(const struct policy_outlook *outlook)
+{
+    double seconds = MEASURE_SHARE * takes_s(outlook);
+
     return seconds < MEASURE_LEAST_S  ? MEASURE_LEAST_S
            : seconds > MEASURE_MOST_S ? MEASURE_MOST_S
                                       : (int)seconds;

@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the policy knows before the start. The dirty rate is measured while the destination prepares itself;
- * what is left of that second when all else is ready is waited for, and no longer. A measurement that fails
- * costs nothing but the figure.
+ * what is left of that second when all else is ready is waited for, where the figure may decide something
+ * (policy_needs_no_rate()), and no longer. Where it cannot, the guest is moved at once, and the figure, which is in
+ * QEMU then, is taken when it is there (agent/monitor.c). A measurement that fails costs nothing but the figure.
  *
- * A second measurement begins at once and goes on while the guest is moved already (agent/monitor.c takes it): what
- * the guest dirties in a longer time tells how large the part of memory is that it keeps on writing, which decides
- * how long all of it takes. libvirt begins none once it moves the guest, so there is this one.
+ * One that was waited for is followed by a second one, which goes on while the guest is moved already: what the guest
+ * dirties in a longer time tells how large the part of memory is that it keeps on writing, which decides how long all
+ * of it takes. libvirt begins none once it moves the guest, so there is this one.
  */
 #include "agent/source.h"
+
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "agent/host_pair.h"
 #include "lib/clock.h"
@@ -21,9 +25,12 @@ enum { MEASURE_LATE_US = 1500000, BEGIN_LATE_US = 1400000, MIB = 1 << 20 };
 struct measure {
     struct virt *virt;
     char *uuid;
+    struct policy_limits limits;
     struct policy_outlook outlook;
+    int ready_fd; /* the loop tells the worker that all else is ready */
     struct measurement found;
-    int long_s; /* over which the second one goes on; 0 = none */
+    const char *needless; /* why it was not waited for; NULL */
+    int long_s;           /* over which one goes on in QEMU; 0 = none */
     int64_t long_due_us;
 };
 
@@ -174,8 +181,18 @@ static void measure_release(struct migration_job *job)
 {
     struct measure *measure = job->aux;
 
+    if (job->migration->measuring == measure)
+        job->migration->measuring = NULL;
+    if (measure->ready_fd >= 0)
+        close(measure->ready_fd);
     free(measure->uuid);
     free(measure);
+}
+
+static void goes_on(struct measure *measure, int seconds, int64_t begun_us)
+{
+    measure->long_s = seconds;
+    measure->long_due_us = begun_us + seconds * USEC_PER_SEC;
 }
 
 /* Not when it is so late that libvirt may be moving the guest: it would make us wait for it. */
@@ -183,24 +200,37 @@ static void begin_long(struct measure *measure, int64_t begun_us)
 {
     if (clock_monotonic_us() - begun_us > BEGIN_LATE_US)
         return;
-    measure->outlook.touched_bytes = measure->found.touched_bytes;
     int seconds = policy_measure_s(&measure->outlook);
     int64_t now_us = clock_monotonic_us();
-    if (virt_dirty_rate_begin(measure->virt, measure->uuid, seconds, NULL) < 0)
-        return;
-    measure->long_s = seconds;
-    measure->long_due_us = now_us + seconds * USEC_PER_SEC;
+    if (virt_dirty_rate_begin(measure->virt, measure->uuid, seconds, NULL) == 0)
+        goes_on(measure, seconds, now_us);
+}
+
+static bool is_needless(double processors, void *aux)
+{
+    struct measure *measure = aux;
+
+    measure->needless = policy_needs_no_rate(&measure->limits, &measure->outlook, processors);
+    return measure->needless != NULL;
 }
 
 static int measure_run(struct migration_job *job, struct err *e)
 {
     struct measure *measure = job->aux;
-    int64_t begun_us = clock_monotonic_us();
+    const struct measure_watch watch = {measure->ready_fd, is_needless, measure};
+    _cleanup_(measure_begun_clear) struct measure_begun begun;
+    bool begins =
+        measure_begin(measure->virt, measure->uuid, measure->outlook.memory_bytes, &begun, e) == 0;
 
-    if (measure_guest(measure->virt, measure->uuid, measure->outlook.memory_bytes, &measure->found,
-                      e) < 0)
+    measure->found = (struct measurement){-1, begun.touched_bytes, 0};
+    measure->outlook.touched_bytes = begun.touched_bytes;
+    if (!begins ||
+        measure_end(measure->virt, measure->uuid, &begun, &watch, &measure->found, e) < 0)
         return -1;
-    begin_long(measure, begun_us);
+    if (measure->found.dirty_rate >= 0)
+        begin_long(measure, begun.at_us);
+    else
+        goes_on(measure, MEASURE_S, begun.at_us);
     return 0;
 }
 
@@ -220,9 +250,12 @@ static void measured(struct migration_job *job)
     struct migration *m = job->migration;
     const struct measure *measure = job->aux;
 
-    m->measuring = false;
+    m->measuring = NULL;
     if (job->result < 0)
         log_info("migration %s goes on without its dirty rate: %s", m->uuid, job->e.text);
+    else if (measure->found.dirty_rate < 0)
+        log_info("migration %s does not wait for the guest's dirty rate: %s", m->uuid,
+                 measure->needless);
     if (m->progress.started_us == 0)
         m->measured = measure->found;
     m->long_measure_s = measure->long_s;
@@ -249,9 +282,11 @@ void source_measure(struct migration *m)
     struct measure *measure = NEW(struct measure);
     measure->virt = m->agent->virt;
     measure->uuid = text_dup(m->instance_uuid);
+    measure->limits = settings_limits(&m->settings, m->agent->conf);
     measure->outlook = source_outlook(m);
+    measure->ready_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     job.aux = measure;
-    m->measuring = true;
+    m->measuring = measure;
     migration_submit(m, &job, false, false);
 }
 
@@ -261,6 +296,8 @@ void source_ready(struct migration *m)
         choose_start(m);
         return;
     }
+    if (m->measuring->ready_fd >= 0)
+        (void)eventfd_write(m->measuring->ready_fd, 1);
     m->start_held = true;
     migration_wait(m, "the dirty rate's measurement", MEASURE_LATE_US, measured_late);
 }

@@ -356,19 +356,6 @@ static int sample(struct virt *virt, const char *uuid, bool completed, struct vi
     return rc;
 }
 
-static int dirty_rate(struct virt *virt, const char *uuid, int seconds, int64_t *bytes_per_s,
-                      struct err *e)
-{
-    struct fake *fake = fake_of(virt);
-    struct domain *domain;
-    _cleanup_(str_freep) char *number = text_format("%d", seconds);
-    if (fake_enter_domain(fake, "dirty_rate", uuid, number, &domain, e) < 0)
-        return -1;
-    *bytes_per_s = domain->dirty_rate;
-    fake_unlock(fake);
-    return 0;
-}
-
 static int dirty_rate_begin(struct virt *virt, const char *uuid, int seconds, struct err *e)
 {
     struct fake *fake = fake_of(virt);
@@ -391,6 +378,17 @@ static int dirty_rate_look(struct virt *virt, const char *uuid, int seconds, int
     if (fake_enter_domain(fake, "dirty_rate_look", uuid, number, &domain, e) < 0)
         return -1;
     *bytes_per_s = seconds == domain->dirty_seconds ? domain->dirty_rate : -1;
+    fake_unlock(fake);
+    return 0;
+}
+
+static int processor_ns(struct virt *virt, const char *uuid, int64_t *ns, struct err *e)
+{
+    struct fake *fake = fake_of(virt);
+    struct domain *domain;
+    if (fake_enter_domain(fake, "processor_ns", uuid, NULL, &domain, e) < 0)
+        return -1;
+    *ns = domain->processor_ns;
     fake_unlock(fake);
     return 0;
 }
@@ -590,9 +588,9 @@ static const struct virt_provider provider = {
     .metadata = metadata,
     .migrate = migrate,
     .sample = sample,
-    .dirty_rate = dirty_rate,
     .dirty_rate_begin = dirty_rate_begin,
     .dirty_rate_look = dirty_rate_look,
+    .processor_ns = processor_ns,
     .set_downtime = set_downtime,
     .set_bandwidth = set_bandwidth,
     .start_post_copy = start_post_copy,
@@ -799,6 +797,14 @@ void virt_fake_set_dirty_rate(struct virt *virt, const char *uuid, int64_t bytes
     struct fake *fake = fake_of(virt);
     fake_lock(fake);
     fake_need(fake, uuid)->dirty_rate = bytes_per_s;
+    fake_unlock(fake);
+}
+
+void virt_fake_set_processor_ns(struct virt *virt, const char *uuid, int64_t ns)
+{
+    struct fake *fake = fake_of(virt);
+    fake_lock(fake);
+    fake_need(fake, uuid)->processor_ns = ns;
     fake_unlock(fake);
 }
 

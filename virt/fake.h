@@ -7,7 +7,7 @@
  * posted to it. `op` is a call's name: host_read host_facts describe state list migratable_xml metadata
  * migrate sample completed set_downtime set_bandwidth start_post_copy post_copy_failed abort suspend resume destroy
  * destroy_incoming undefine create define start shutdown reboot power_off save save_remove attach detach
- * xml diagnostics copy_disk resources dirty_rate dirty_rate_begin dirty_rate_look.
+ * xml diagnostics copy_disk resources dirty_rate_begin dirty_rate_look processor_ns.
  *
  * Calls of a guest's life tell the events that libvirt would: DEFINED, STARTED, PAUSED (create); STARTED
  * (start); STOPPED (shutdown, power_off, save). Attached devices stand in the domain's XML until they are
@@ -59,8 +59,10 @@ void virt_fake_set_resources(struct virt *virt,
 /* Statistics: each sample call takes the next, the last repeats. Copied. */
 void virt_fake_samples(struct virt *virt, const char *uuid, const struct virt_job *jobs,
                        size_t count);
-/* What virt_dirty_rate() measures, at once; 0 at the beginning. */
+/* What is measured, at once; 0 at the beginning, -1 = it takes its time. */
 void virt_fake_set_dirty_rate(struct virt *virt, const char *uuid, int64_t bytes_per_s);
+/* What virt_guest_processor_ns() tells; 0 at the beginning. */
+void virt_fake_set_processor_ns(struct virt *virt, const char *uuid, int64_t ns);
 void virt_fake_completed(struct virt *virt, const char *uuid, const struct virt_job *job);
 /*
  * Ends the migrate call of that domain, now or as soon as it begins. COMPLETED takes the domain away;

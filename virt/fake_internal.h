@@ -15,7 +15,7 @@ struct domain {
     struct virt_job *samples;
     size_t sample_count, sample_next;
     struct virt_job completed;
-    int64_t dirty_rate;
+    int64_t dirty_rate, processor_ns;
     int dirty_seconds; /* of the measurement that was begun; 0 = none */
     bool migrating, finished, aborted;
     enum virt_outcome outcome;

@@ -200,11 +200,10 @@ int libvirt_post_copy_failed(struct virt *virt, const char *uuid, bool *failed, 
 /* The figure of virDomainListGetStats() once it was measured, bytes a second; -1 before. Pure. */
 /* Bytes a second; -1 = not measured, or not over `seconds`. */
 int64_t libvirt_dirty_rate_map(const virTypedParameter *params, int count, int seconds);
-int libvirt_dirty_rate(struct virt *virt, const char *uuid, int seconds, int64_t *bytes_per_s,
-                       struct err *e);
 int libvirt_dirty_rate_begin(struct virt *virt, const char *uuid, int seconds, struct err *e);
 int libvirt_dirty_rate_look(struct virt *virt, const char *uuid, int seconds, int64_t *bytes_per_s,
                             struct err *e);
+int libvirt_processor_ns(struct virt *virt, const char *uuid, int64_t *ns, struct err *e);
 
 /* --- libvirt_migrate.c --- */
 

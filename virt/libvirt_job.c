@@ -1,15 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* libvirt's job statistics as a struct virt_job; the dirty rate of a guest that is not being moved. */
+/* libvirt's job statistics as a struct virt_job; the dirty rate and the processor time of a guest. */
 #include "virt/libvirt_internal.h"
 
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
-
-#include "lib/clock.h"
-
-enum { ANSWER_PATIENCE_US = 3000000, ANSWER_POLL_US = 50000 };
 
 enum kind { KIND_NUMBER, KIND_INT };
 
@@ -171,72 +166,56 @@ int64_t libvirt_dirty_rate_map(const virTypedParameter *params, int count, int s
     return mib > INT64_MAX >> 20 ? INT64_MAX : mib << 20;
 }
 
-static void pause_us(int64_t us)
-{
-    struct timespec pause = {.tv_sec = us / USEC_PER_SEC, .tv_nsec = (us % USEC_PER_SEC) * 1000};
-    (void)nanosleep(&pause, NULL);
-}
-
-static int begin(const struct libvirt_call *call, const char *uuid, int seconds, struct err *e)
-{
-    if (virDomainStartDirtyRateCalc(call->domain, seconds,
-                                    VIR_DOMAIN_DIRTYRATE_MODE_PAGE_SAMPLING) < 0)
-        return libvirt_call_error(call, e, "the dirty rate of domain %s cannot be measured", uuid);
-    return 0;
-}
-
-/* Whoever holds the domain at this moment is not waited for: there is a next look. */
-static int look(const struct libvirt_call *call, const char *uuid, int seconds, int64_t *rate,
-                struct err *e)
-{
-    virDomainPtr domains[] = {call->domain, NULL};
-    virDomainStatsRecordPtr *records = NULL;
-    int count = virDomainListGetStats(domains, VIR_DOMAIN_STATS_DIRTYRATE, &records,
-                                      VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT);
-    if (count < 0)
-        return libvirt_call_error(call, e, "the dirty rate of domain %s cannot be read", uuid);
-    *rate =
-        count > 0 ? libvirt_dirty_rate_map(records[0]->params, records[0]->nparams, seconds) : -1;
-    virDomainStatsRecordListFree(records);
-    return 0;
-}
-
 int libvirt_dirty_rate_begin(struct virt *virt, const char *uuid, int seconds, struct err *e)
 {
     LIBVIRT_CALL(call);
     if (libvirt_call_begin(&call, virt, uuid, false, e) < 0)
         return -1;
-    return begin(&call, uuid, seconds, e);
+    if (virDomainStartDirtyRateCalc(call.domain, seconds, VIR_DOMAIN_DIRTYRATE_MODE_PAGE_SAMPLING) <
+        0)
+        return libvirt_call_error(&call, e, "the dirty rate of domain %s cannot be measured", uuid);
+    return 0;
+}
+
+/* Whoever holds the domain at this moment is not waited for: there is a next look. */
+static int statistics(const struct libvirt_call *call, const char *uuid, unsigned which,
+                      virDomainStatsRecordPtr **records, struct err *e)
+{
+    virDomainPtr domains[] = {call->domain, NULL};
+    int count =
+        virDomainListGetStats(domains, which, records, VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT);
+    return count < 0 ? libvirt_call_error(call, e, "no statistics of domain %s", uuid) : count;
 }
 
 int libvirt_dirty_rate_look(struct virt *virt, const char *uuid, int seconds, int64_t *bytes_per_s,
                             struct err *e)
 {
     LIBVIRT_CALL(call);
+    virDomainStatsRecordPtr *records = NULL;
     if (libvirt_call_begin(&call, virt, uuid, false, e) < 0)
         return -1;
-    return look(&call, uuid, seconds, bytes_per_s, e);
+    int count = statistics(&call, uuid, VIR_DOMAIN_STATS_DIRTYRATE, &records, e);
+    if (count < 0)
+        return -1;
+    *bytes_per_s =
+        count > 0 ? libvirt_dirty_rate_map(records[0]->params, records[0]->nparams, seconds) : -1;
+    virDomainStatsRecordListFree(records);
+    return 0;
 }
 
-int libvirt_dirty_rate(struct virt *virt, const char *uuid, int seconds, int64_t *bytes_per_s,
-                       struct err *e)
+int libvirt_processor_ns(struct virt *virt, const char *uuid, int64_t *ns, struct err *e)
 {
     LIBVIRT_CALL(call);
-    if (libvirt_call_begin(&call, virt, uuid, false, e) < 0 || begin(&call, uuid, seconds, e) < 0)
+    virDomainStatsRecordPtr *records = NULL;
+    if (libvirt_call_begin(&call, virt, uuid, false, e) < 0)
         return -1;
-    int64_t rate = -1;
-    int64_t until_us = clock_monotonic_us() + seconds * USEC_PER_SEC + ANSWER_PATIENCE_US;
-    pause_us(seconds * USEC_PER_SEC);
-    while (look(&call, uuid, seconds, &rate, e) == 0) {
-        if (rate >= 0) {
-            *bytes_per_s = rate;
-            return 0;
-        }
-        if (clock_monotonic_us() >= until_us)
-            return err_set(e, ERR_TIMEOUT,
-                           "the dirty rate of domain %s was not measured within %d s", uuid,
-                           seconds + (int)(ANSWER_PATIENCE_US / USEC_PER_SEC));
-        pause_us(ANSWER_POLL_US);
-    }
-    return -1;
+    int count = statistics(&call, uuid, VIR_DOMAIN_STATS_CPU_TOTAL, &records, e);
+    if (count < 0)
+        return -1;
+    int64_t found = count > 0 ? number_of(records[0]->params, records[0]->nparams, "cpu.time") : -1;
+    virDomainStatsRecordListFree(records);
+    if (found < 0)
+        return err_set(e, ERR_VIRT, "libvirt does not tell the processor time of domain %s", uuid);
+    *ns = found;
+    return 0;
 }

@@ -262,16 +262,6 @@ int virt_migration_completed(struct virt *virt, const char *uuid, struct virt_jo
     return sample(virt, uuid, true, out, e);
 }
 
-int virt_dirty_rate(struct virt *virt, const char *uuid, int seconds, int64_t *bytes_per_s,
-                    struct err *e)
-{
-    assert(virt && uuid && bytes_per_s && seconds >= 1 && seconds <= 60);
-    _cleanup_(virt_unrefp) struct virt *held = virt_ref(virt);
-    if (fault_point("virt.dirty_rate", e) < 0)
-        return -1;
-    return virt_counted(virt->provider->dirty_rate(held, uuid, seconds, bytes_per_s, e));
-}
-
 int virt_dirty_rate_begin(struct virt *virt, const char *uuid, int seconds, struct err *e)
 {
     assert(virt && uuid && seconds >= 1 && seconds <= 60);
@@ -289,6 +279,15 @@ int virt_dirty_rate_look(struct virt *virt, const char *uuid, int seconds, int64
     if (fault_point("virt.dirty_rate_look", e) < 0)
         return -1;
     return virt_counted(virt->provider->dirty_rate_look(held, uuid, seconds, bytes_per_s, e));
+}
+
+int virt_guest_processor_ns(struct virt *virt, const char *uuid, int64_t *ns, struct err *e)
+{
+    assert(virt && uuid && ns);
+    _cleanup_(virt_unrefp) struct virt *held = virt_ref(virt);
+    if (fault_point("virt.processor_ns", e) < 0)
+        return -1;
+    return virt_counted(virt->provider->processor_ns(held, uuid, ns, e));
 }
 
 int virt_migration_set_downtime(struct virt *virt, const char *uuid, int64_t downtime_ms,

@@ -164,21 +164,19 @@ int virt_migration_post_copy_failed(struct virt *virt, const char *uuid, bool *f
                                     struct err *e);
 
 /*
- * BLOCKS, for `seconds` (1 to 60) and at most 3 s more. How fast a running guest dirties its memory, bytes a
- * second (virDomainStartDirtyRateCalc: pages are sampled, the guest is not slowed down). What is measured
- * are distinct pages: a guest that rewrites few of them quickly shows their size over `seconds` at most.
- * ERR_TIMEOUT when no figure came; ERR_NOT_IMPLEMENTED where libvirt or QEMU has no such measurement.
- */
-int virt_dirty_rate(struct virt *virt, const char *uuid, int seconds, int64_t *bytes_per_s,
-                    struct err *e);
-/*
- * BLOCKS, quick. The same in two: begins, and looks for the outcome; *bytes_per_s = -1 while there is none of that
- * many seconds. libvirt begins none while the guest is being moved (the call would wait for 30 s), but one that was
- * begun before goes on and can be looked for. While one goes on no other begins.
+ * BLOCKS, quick. How fast a running guest dirties its memory over `seconds` (1 to 60), bytes a second
+ * (virDomainStartDirtyRateCalc: pages are sampled, the guest is not slowed down). What is measured are distinct
+ * pages: a guest that rewrites few of them quickly shows their size over `seconds` at most. It is begun, goes on by
+ * itself, and is looked for; *bytes_per_s = -1 while there is no outcome of that many seconds. libvirt begins none
+ * while the guest is being moved (the call would wait for 30 s), but one that was begun before goes on and can be
+ * looked for. While one goes on no other begins. ERR_NOT_IMPLEMENTED where libvirt or QEMU has no such measurement.
  */
 int virt_dirty_rate_begin(struct virt *virt, const char *uuid, int seconds, struct err *e);
 int virt_dirty_rate_look(struct virt *virt, const char *uuid, int seconds, int64_t *bytes_per_s,
                          struct err *e);
+/* BLOCKS, quick: QEMU is not asked. The processor time that a guest used since it was started, with all that its
+ * emulator does for it (virDomainListGetStats, "cpu.time"): exact by a cgroup, otherwise in ticks of 10 ms. */
+int virt_guest_processor_ns(struct virt *virt, const char *uuid, int64_t *ns, struct err *e);
 
 /* BLOCKS. Acts on a domain here. destroy/undefine of what does not exist is success. */
 int virt_guest_suspend(struct virt *virt, const char *uuid, struct err *e);

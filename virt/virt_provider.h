@@ -74,11 +74,10 @@ struct virt_provider {
     int (*start_post_copy)(struct virt *virt, const char *uuid, struct err *e);
     int (*abort)(struct virt *virt, const char *uuid, struct err *e);
     int (*post_copy_failed)(struct virt *virt, const char *uuid, bool *failed, struct err *e);
-    int (*dirty_rate)(struct virt *virt, const char *uuid, int seconds, int64_t *bytes_per_s,
-                      struct err *e);
     int (*dirty_rate_begin)(struct virt *virt, const char *uuid, int seconds, struct err *e);
     int (*dirty_rate_look)(struct virt *virt, const char *uuid, int seconds, int64_t *bytes_per_s,
                            struct err *e);
+    int (*processor_ns)(struct virt *virt, const char *uuid, int64_t *ns, struct err *e);
 
     int (*suspend)(struct virt *virt, const char *uuid, struct err *e);
     int (*resume)(struct virt *virt, const char *uuid, struct err *e);

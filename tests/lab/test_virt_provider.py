@@ -156,19 +156,36 @@ def test_an_abort_in_the_middle_leaves_the_guest_at_home(lab, tools):
     assert guest.verify()['ok']
 
 
+def processor_ns(tool, guest):
+    answer = tool.call('processor_ns', guest.uuid)
+    assert 'error' not in answer, answer
+    return answer['processor_ns']
+
+
+def measured(tool, guest):
+    """The answer once it has a figure over a second."""
+    answer = tool.call('dirty_rate_look', guest.uuid, seconds=1)
+    assert 'error' not in answer, answer
+    return answer if answer['dirty_rate'] >= 0 else None
+
+
 def test_the_dirty_rate_of_a_guest_is_measured_before_it_is_moved(lab, tools):
     guest = lab.guest(memory_mb=256, hot_set=128, dirty=1)
     a = tools('hosta')
-    rates = {}
+    rates, busy = {}, {}
     for mib_s in (1, 40, 80):
         guest.rate(dirty=mib_s)
         time.sleep(1)
-        answer = a.call('dirty_rate', guest.uuid, seconds=1)
+        before, begun = processor_ns(a, guest), time.monotonic()
+        answer = a.call('dirty_rate_begin', guest.uuid, seconds=1)
         assert 'error' not in answer, answer
-        rates[mib_s] = answer['dirty_rate'] / 1048576
-    print('dirty rate of the guest: measured, MiB/s', rates)
+        rates[mib_s] = wait_until(10, 'the dirty rate', lambda: measured(a, guest), 0.1)['dirty_rate'] / 1048576
+        busy[mib_s] = (processor_ns(a, guest) - before) / 1e9 / (time.monotonic() - begun)
+    print('dirty rate of the guest: measured, MiB/s', rates, 'processors', busy)
     # pages are sampled, 512 for each GiB: the figure is coarse, its order is not
     assert rates[1] < 20 and 20 <= rates[40] <= 80 and 40 <= rates[80] <= 150, rates
+    # what the policy takes for granted of an idle guest: no guest dirties more than 4 GiB in a second of processor time
+    assert all(0 < busy[mib_s] < 2.5 and rates[mib_s] <= 4096 * busy[mib_s] + 16 for mib_s in rates), (rates, busy)
 
 
 def test_an_abort_in_the_memory_phase_leaves_the_guest_at_home(lab, tools):

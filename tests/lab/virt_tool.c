@@ -216,13 +216,27 @@ static int do_sample(struct request *r)
     return 0;
 }
 
-static int do_dirty_rate(struct request *r)
+static int do_dirty_rate_begin(struct request *r)
+{
+    return virt_dirty_rate_begin(r->tool->virt, r->words[2], (int)number(r, "seconds"), &r->error);
+}
+
+static int do_dirty_rate_look(struct request *r)
 {
     int64_t rate;
-    if (virt_dirty_rate(r->tool->virt, r->words[2], (int)number(r, "seconds"), &rate, &r->error) <
-        0)
+    if (virt_dirty_rate_look(r->tool->virt, r->words[2], (int)number(r, "seconds"), &rate,
+                             &r->error) < 0)
         return -1;
     json_add_int(r->answer, "dirty_rate", rate);
+    return 0;
+}
+
+static int do_processor_ns(struct request *r)
+{
+    int64_t ns;
+    if (virt_guest_processor_ns(r->tool->virt, r->words[2], &ns, &r->error) < 0)
+        return -1;
+    json_add_int(r->answer, "processor_ns", ns);
     return 0;
 }
 
@@ -445,7 +459,9 @@ static const struct {
     {"guest", do_guest},
     {"check", do_check},
     {"sample", do_sample},
-    {"dirty_rate", do_dirty_rate},
+    {"dirty_rate_begin", do_dirty_rate_begin},
+    {"dirty_rate_look", do_dirty_rate_look},
+    {"processor_ns", do_processor_ns},
     {"completed", do_completed},
     {"downtime", do_downtime},
     {"bandwidth", do_bandwidth},

@@ -339,14 +339,14 @@ UNIT_TEST(paused, "a paused guest is not measured and dirties nothing")
     virt_fake_set_state(there->agent.virt, WORLD_INSTANCE, VIRT_STATE_PAUSED);
     plan("");
     verdict("go", 0);
-    UNIT_EQ(virt_fake_count(there->agent.virt, "dirty_rate"), 0);
+    UNIT_EQ(virt_fake_count(there->agent.virt, "dirty_rate_begin"), 0);
     UNIT_EQ(json_get_int(json_get(last.result, "expected"), "dirty_rate_bytes_s", -1), 0);
 }
 
 UNIT_TEST(unmeasurable, "where the dirty rate cannot be measured the plan says so and goes on")
 {
     open_with(NULL, false);
-    virt_fake_fail(there->agent.virt, "dirty_rate", ERR_NOT_IMPLEMENTED, "QEMU is too old", -1);
+    virt_fake_fail(there->agent.virt, "dirty_rate_begin", ERR_NOT_IMPLEMENTED, "QEMU is too old", -1);
     plan("");
     verdict("go", 0);
     UNIT_HAS(json_get_string(json_get(last.result, "expected"), "dirty_rate_text", ""),
@@ -377,9 +377,9 @@ UNIT_TEST(moving, "a guest that is being moved is not measured a second time")
 {
     open_with(NULL, false);
     world_begin_source(there);
-    unsigned before = virt_fake_count(there->agent.virt, "dirty_rate");
+    unsigned before = virt_fake_count(there->agent.virt, "dirty_rate_begin");
     plan("");
-    UNIT_EQ(virt_fake_count(there->agent.virt, "dirty_rate"), before);
+    UNIT_EQ(virt_fake_count(there->agent.virt, "dirty_rate_begin"), before);
     UNIT_HAS(json_get_string(json_get(last.result, "expected"), "dirty_rate_text", ""),
              "is being moved");
 }

@@ -577,6 +577,83 @@ UNIT_TEST(start_own,
     UNIT_EQ(policy_start(&limits, &o).throttle_initial, 0);
 }
 
+/* Why nobody waits for the dirty rate; "" = it is waited for. */
+static const char *needless(const struct policy_limits *limits, const struct policy_outlook *o,
+                            double processors)
+{
+    const char *why = policy_needs_no_rate(limits, o, processors);
+
+    return why ? why : "";
+}
+
+UNIT_TEST(rate_decides, "the dirty rate is waited for where it may bring a throttle or a refusal")
+{
+    struct policy_limits limits = adaptive();
+    struct policy_outlook o = outlook(-1, 100);
+
+    UNIT_STR(needless(&limits, &o, -1.0), "");
+    UNIT_STR(needless(&limits, &o, 1.0), "");
+    o.throttle_initial = 30; /* the operator's */
+    UNIT_STR(needless(&limits, &o, 1.0), "nothing that is permitted depends on it");
+    limits.auto_converge = false;
+    UNIT_STR(needless(&limits, &o, 1.0), ""); /* to be told, or refused */
+    limits.post_copy = true;
+    UNIT_STR(needless(&limits, &o, 1.0), "nothing that is permitted depends on it");
+    limits.post_copy = false;
+    limits.timeout_action = POLICY_FORCE_COMPLETE;
+    UNIT_STR(needless(&limits, &o, 1.0), "nothing that is permitted depends on it");
+}
+
+UNIT_TEST(rate_unknown_link, "without a bandwidth there is nothing to compare it with")
+{
+    struct policy_limits limits = adaptive();
+    struct policy_outlook o = outlook(-1, 0);
+
+    UNIT_STR(needless(&limits, &o, 1.0), "no bandwidth to compare it with is known");
+}
+
+UNIT_TEST(rate_small, "memory that goes within the longest pause needs no throttle, ever")
+{
+    struct policy_limits limits = adaptive();
+    struct policy_outlook o = outlook(-1, 100);
+
+    limits.downtime_limit_ms = 500;
+    o.touched_bytes = 40 * MIB; /* 0.4 s of 0.5 */
+    UNIT_STR(needless(&limits, &o, 4.0), "all of its memory can be sent within the longest pause");
+    o.touched_bytes = 41 * MIB;
+    UNIT_STR(needless(&limits, &o, 4.0), "");
+    o.touched_bytes = 0; /* unknown: all of it */
+    o.bandwidth = 3 * GIB;
+    UNIT_STR(needless(&limits, &o, 4.0), "all of its memory can be sent within the longest pause");
+}
+
+UNIT_TEST(rate_idle, "no guest dirties more than its processor time allows")
+{
+    struct policy_limits limits = adaptive();
+    struct policy_outlook o = outlook(-1, 1024);
+
+    o.memory_bytes = 16 * GIB;
+    UNIT_STR(needless(&limits, &o, 0.12), "its processors are too idle for much");
+    UNIT_STR(needless(&limits, &o, 0.13), ""); /* 532 MiB a second: 512 bring a throttle */
+    UNIT_STR(needless(&limits, &o, -1.0), "");
+    o = outlook(512, 1024);
+    UNIT_EQ(policy_start(&limits, &o).throttle_initial, 20);
+}
+
+UNIT_TEST(rate_long, "what takes so long that a second is not felt has it for its forecast")
+{
+    struct policy_limits limits = adaptive();
+    struct policy_outlook o = outlook(-1, 100);
+
+    o.disk_bytes = 4000 * MIB; /* and 1024 of memory */
+    UNIT_STR(needless(&limits, &o, 0.0), "");
+    limits.auto_converge = false;
+    limits.post_copy = true;
+    UNIT_STR(needless(&limits, &o, 0.0), "");
+    o.disk_bytes = 3900 * MIB;
+    UNIT_STR(needless(&limits, &o, 0.0), "nothing that is permitted depends on it");
+}
+
 UNIT_TEST(hopeless,
           "hopeless is only what nothing permitted can end, clearly and by measured figures")
 {

@@ -1849,15 +1849,16 @@ UNIT_TEST(measured_on,
     start_dirtying(150,
                    &(struct world_options){.settings = {"libvirt.live_migration_bandwidth", "10"}});
     world_run_source(w);
-    UNIT_EQ(did("dirty_rate_begin"), 1);
+    UNIT_EQ(did("dirty_rate_begin"), 2);
     UNIT_TRUE(source()->long_measure_s >= 2);
     UNIT_EQ(source()->policy.dirtying.count, 1);
     int64_t seconds = source()->long_measure_s;
+    unsigned looks = did("dirty_rate_look");
     sample_is(job_with(128));
     world_pass(w, (seconds - 1) * USEC_PER_SEC, USEC_PER_SEC / 4);
-    UNIT_EQ(did("dirty_rate_look"), 0); /* it goes on */
+    UNIT_EQ(did("dirty_rate_look"), looks); /* it goes on */
     world_pass(w, 2 * USEC_PER_SEC, USEC_PER_SEC / 4);
-    UNIT_EQ(did("dirty_rate_look"), 1);
+    UNIT_EQ(did("dirty_rate_look"), looks + 1);
     UNIT_EQ(source()->policy.dirtying.count, 2);
     UNIT_TRUE(source()->policy.dirtying.points[1].seconds == (double)seconds);
     UNIT_EQ(source()->long_measure_s, 0);
@@ -1868,8 +1869,8 @@ UNIT_TEST(measured_never,
 {
     start_dirtying(
         150, &(struct world_options){.settings = {"libvirt.live_migration_bandwidth", "100"}});
-    virt_fake_fail(w->agent.virt, "dirty_rate_look", ERR_VIRT, "no", -1);
     world_run_source(w);
+    virt_fake_fail(w->agent.virt, "dirty_rate_look", ERR_VIRT, "no", -1);
     sample_is(job_with(128));
     world_pass(w, 60 * USEC_PER_SEC, USEC_PER_SEC / 4);
     int looks = did("dirty_rate_look");
@@ -1894,19 +1895,108 @@ UNIT_TEST(not_measured, "the stepped policy measures nothing, and nobody measure
         150, &(struct world_options){.settings = {"libvirt.live_migration_policy", "stepped",
                                                   "libvirt.live_migration_bandwidth", "100"}});
     world_run_source(w);
-    UNIT_EQ(did("dirty_rate"), 0);
+    UNIT_EQ(did("dirty_rate_begin"), 0);
     UNIT_EQ(virt_fake_migration(w->agent.virt, WORLD_INSTANCE)->auto_converge_initial, 0);
     reopen(NULL);
     world_add_guest(w, VIRT_STATE_PAUSED);
     world_begin_source(w);
     world_run_source(w);
-    UNIT_EQ(did("dirty_rate"), 0);
+    UNIT_EQ(did("dirty_rate_begin"), 0);
+}
+
+/* All is ready but for the dirty rate, which takes its time; the guest used `processor_ns` so far. */
+static void start_unmeasured(const char *bandwidth, int64_t processor_ns)
+{
+    reopen(&(struct world_options){.threads = 4,
+                                   .settings = {"libvirt.live_migration_bandwidth", bandwidth}});
+    virt_fake_set_dirty_rate(w->agent.virt, WORLD_INSTANCE, -1);
+    virt_fake_set_processor_ns(w->agent.virt, WORLD_INSTANCE, processor_ns);
+    world_add_guest(w, VIRT_STATE_RUNNING);
+    world_begin_source(w);
+    WORLD_UNTIL(w, waits(RPC_METHOD_pre_live_migration));
+    WORLD_UNTIL(w, did("dirty_rate_begin") == 1);
+    fake_rpc_answer(waits(RPC_METHOD_pre_live_migration), world_result("063"));
+}
+
+static bool is_moved(void)
+{
+    return virt_fake_wait_migrating(w->agent.virt, WORLD_INSTANCE, 0);
+}
+
+UNIT_TEST(not_awaited,
+          "a dirty rate that decides nothing is not waited for, and taken when it is there")
+{
+    start_unmeasured("0", 0);
+    WORLD_UNTIL(w, is_moved());
+    world_settle(w);
+    UNIT_EQ(source()->measured.dirty_rate, -1);
+    UNIT_EQ(source()->policy.dirtying.count, 0);
+    UNIT_EQ(virt_fake_migration(w->agent.virt, WORLD_INSTANCE)->auto_converge_initial, 0);
+    virt_fake_set_dirty_rate(w->agent.virt, WORLD_INSTANCE, 30 * MIB);
+    sample_is(job_with(128));
+    world_pass(w, 2 * USEC_PER_SEC, USEC_PER_SEC / 4);
+    UNIT_EQ(source()->measured.dirty_rate, 30 * MIB);
+    UNIT_EQ(source()->policy.dirtying.count, 1);
+    UNIT_EQ(did("dirty_rate_begin"), 1); /* no other while the guest is moved */
+}
+
+UNIT_TEST(not_awaited_idle, "a guest whose processors stand nearly still is not waited for either")
+{
+    start_unmeasured("100", 1000001);
+    WORLD_UNTIL(w, source()->start_held);
+    UNIT_TRUE(!is_moved()); /* that it is idle is not to be seen at once */
+    world_pass(w, USEC_PER_SEC / 5, USEC_PER_SEC / 5);
+    WORLD_UNTIL(w, is_moved());
+    UNIT_EQ(source()->measured.dirty_rate, -1);
+}
+
+UNIT_TEST(awaited, "a guest whose processors run is waited for, and gets its throttle")
+{
+    start_unmeasured("100", 1);
+    WORLD_UNTIL(w, source()->start_held);
+    virt_fake_set_processor_ns(w->agent.virt, WORLD_INSTANCE, 250000001);
+    unsigned looks = did("processor_ns");
+    world_pass(w, USEC_PER_SEC / 2, USEC_PER_SEC / 2);
+    WORLD_UNTIL(w, did("processor_ns") > looks + 1);
+    UNIT_TRUE(!is_moved());
+    virt_fake_set_dirty_rate(w->agent.virt, WORLD_INSTANCE, 150 * MIB);
+    WORLD_UNTIL(w, is_moved());
+    UNIT_EQ(virt_fake_migration(w->agent.virt, WORLD_INSTANCE)->auto_converge_initial, 73);
+}
+
+UNIT_TEST(awaited_ticks, "processor time that is told in ticks may be two of them more")
+{
+    start_unmeasured("100", 1000000000);
+    WORLD_UNTIL(w, source()->start_held);
+    unsigned looks = did("processor_ns");
+    world_pass(w, USEC_PER_SEC / 2, USEC_PER_SEC / 2); /* 4 % of a processor are too much */
+    WORLD_UNTIL(w, did("processor_ns") > looks + 1);
+    UNIT_TRUE(!is_moved());
+    virt_fake_set_dirty_rate(w->agent.virt, WORLD_INSTANCE, 0);
+    WORLD_UNTIL(w, is_moved());
+}
+
+UNIT_TEST(measured_beside, "a preparation that takes its time gets the figure, whatever it decides")
+{
+    reopen(&(struct world_options){.threads = 4});
+    virt_fake_set_dirty_rate(w->agent.virt, WORLD_INSTANCE, -1);
+    world_add_guest(w, VIRT_STATE_RUNNING);
+    world_begin_source(w);
+    WORLD_UNTIL(w, waits(RPC_METHOD_pre_live_migration));
+    WORLD_UNTIL(w, did("dirty_rate_look") >= 2);
+    UNIT_TRUE(source()->measuring);
+    virt_fake_set_dirty_rate(w->agent.virt, WORLD_INSTANCE, 30 * MIB);
+    WORLD_UNTIL(w, !source()->measuring);
+    UNIT_EQ(source()->measured.dirty_rate, 30 * MIB);
+    UNIT_EQ(did("dirty_rate_begin"), 2); /* and a longer one goes on */
+    world_run_source(w);
+    UNIT_EQ(source()->policy.dirtying.count, 1);
 }
 
 UNIT_TEST(measure_failed, "a dirty rate that cannot be measured stops nothing")
 {
     reopen(NULL);
-    virt_fake_fail(w->agent.virt, "dirty_rate", ERR_TIMEOUT, "no figure", -1);
+    virt_fake_fail(w->agent.virt, "dirty_rate_begin", ERR_TIMEOUT, "no figure", -1);
     start();
     UNIT_EQ(virt_fake_migration(w->agent.virt, WORLD_INSTANCE)->auto_converge_initial, 0);
     UNIT_EQ(source()->measured.dirty_rate, -1);
@@ -1916,7 +2006,7 @@ UNIT_TEST(measure_hangs,
           "a measurement that hangs is waited for no longer than it should have taken")
 {
     reopen(&(struct world_options){.threads = 4});
-    virt_fake_hang(w->agent.virt, "dirty_rate", true);
+    virt_fake_hang(w->agent.virt, "dirty_rate_begin", true);
     world_add_guest(w, VIRT_STATE_RUNNING);
     world_begin_source(w);
     WORLD_UNTIL(w, waits(RPC_METHOD_pre_live_migration));
@@ -1927,7 +2017,7 @@ UNIT_TEST(measure_hangs,
     UNIT_EQ(did("migrate"), 0);
     world_pass(w, USEC_PER_SEC, USEC_PER_SEC / 4);
     UNIT_STR(state(), "SOURCE_RUNNING");
-    virt_fake_hang(w->agent.virt, "dirty_rate", false);
+    virt_fake_hang(w->agent.virt, "dirty_rate_begin", false);
     WORLD_UNTIL(w, !source()->measuring);
     UNIT_EQ(source()->measured.dirty_rate, -1); /* too late: the guest is being moved */
 }
@@ -1935,14 +2025,14 @@ UNIT_TEST(measure_hangs,
 UNIT_TEST(measure_aborted, "an abort while the measurement is waited for ends as cancelled")
 {
     reopen(&(struct world_options){.threads = 4});
-    virt_fake_hang(w->agent.virt, "dirty_rate", true);
+    virt_fake_hang(w->agent.virt, "dirty_rate_begin", true);
     world_add_guest(w, VIRT_STATE_RUNNING);
     world_begin_source(w);
     WORLD_UNTIL(w, waits(RPC_METHOD_pre_live_migration));
     fake_rpc_answer(waits(RPC_METHOD_pre_live_migration), world_result("063"));
     WORLD_UNTIL(w, source()->start_held);
     abort_it();
-    virt_fake_hang(w->agent.virt, "dirty_rate", false);
+    virt_fake_hang(w->agent.virt, "dirty_rate_begin", false);
     WORLD_UNTIL(w, waits(RPC_METHOD_rollback_live_migration_at_destination));
     take_back();
     WORLD_UNTIL(w, !source());

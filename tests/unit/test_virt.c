@@ -247,16 +247,15 @@ UNIT_TEST(samples_in_order, "statistics come in the order of the script and the 
     }
 }
 
-UNIT_TEST(dirty_rate, "the dirty rate is the script's, of a guest that is here")
+UNIT_TEST(processor_time, "a guest's processor time is told, or the error")
 {
-    int64_t rate = -1;
-    virt_fake_set_dirty_rate(virt, UUID, 7 << 20);
-    UNIT_OK(virt_dirty_rate(virt, UUID, 1, &rate, &unit_err));
-    UNIT_EQ(rate, 7 << 20);
-    virt_fake_fail(virt, "dirty_rate", ERR_TIMEOUT, "no figure", 1);
-    rate = -1;
-    UNIT_FAILS(virt_dirty_rate(virt, UUID, 1, &rate, &unit_err), ERR_TIMEOUT);
-    UNIT_EQ(rate, -1);
+    int64_t ns = 7;
+    virt_fake_set_processor_ns(virt, UUID, 1500000000);
+    UNIT_OK(virt_guest_processor_ns(virt, UUID, &ns, &unit_err));
+    UNIT_EQ(ns, 1500000000);
+    virt_fake_fail(virt, "processor_ns", ERR_VIRT, "no figure", 1);
+    UNIT_FAILS(virt_guest_processor_ns(virt, UUID, &ns, &unit_err), ERR_VIRT);
+    UNIT_EQ(ns, 1500000000);
 }
 
 UNIT_TEST(dirty_rate_later,
