@@ -29,6 +29,7 @@ struct node;
 struct power_sync;
 struct image_manager;
 struct host_pair;
+struct measure_early;
 struct operation;
 
 struct agent {
@@ -52,6 +53,7 @@ struct agent {
     struct json_object *unfinished_builds;    /* records of the journal still to be taken back */
     struct operation *operations;             /* in order of arrival */
     struct host_pair *host_pairs;             /* agent/host_pair.h */
+    struct measure_early *measured_early;     /* agent/measure_early.h */
     unsigned running_out;                     /* source migrations that hold a place */
     int64_t started_us;
     bool draining;             /* SIGTERM: no new migrations */

@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* check_can_live_migrate_source and check_instance_shared_storage: looks only, changes nothing. */
+/*
+ * check_can_live_migrate_source and check_instance_shared_storage: looks only, changes nothing. Beside it the guest's
+ * dirty rate begins to be measured, for the migration that may follow (agent/measure_early.h).
+ */
 #include "agent/check.h"
 
 #include "agent/check_answer.h"
 #include "agent/checks.h"
+#include "agent/measure_early.h"
 #include "agent/migration.h"
 #include "lib/json.h"
 #include "lib/log.h"
@@ -18,7 +22,8 @@ struct check {
     struct instance *instance;
     struct migrate_data *data;
     struct virt_guest *guest;
-    bool seen;
+    bool seen, measures;
+    struct measure_begun begun; /* at_us 0 = nothing was */
     int result;
     struct err e;
 };
@@ -31,7 +36,18 @@ static void check_release(void *aux)
     instance_free(check->instance);
     migrate_data_free(check->data);
     virt_guest_free(check->guest);
+    measure_begun_clear(&check->begun);
     free(check);
+}
+
+static void begin_measuring(struct check *check)
+{
+    const struct virt_guest *guest = check->guest;
+
+    if (check->measures && guest->state == VIRT_STATE_RUNNING &&
+        measure_begin(check->agent->virt, guest->uuid, guest->memory_kib * 1024, &check->begun,
+                      NULL) < 0)
+        measure_begun_clear(&check->begun);
 }
 
 static void look_run(void *aux)
@@ -50,6 +66,7 @@ static void look_run(void *aux)
     /* what is not copied need not be of a kind that can be copied */
     if (!check->seen && virt_storage_measure(check->guest, &check->e) < 0)
         return;
+    begin_measuring(check);
     check->result = 0;
 }
 
@@ -98,10 +115,23 @@ static void look_done(void *aux, enum work_end end)
     cloud_event_finish(check->agent->cloud, rpc_request_context(check->request),
                        instance_uuid(check->instance), "compute_check_can_live_migrate_source",
                        failure);
-    if (failure)
+    if (failure) {
         rpc_fail(check->request, failure);
-    else
-        rpc_reply(check->request, migrate_data_to_json(check->data));
+        return;
+    }
+    if (check->begun.at_us > 0)
+        measure_early_keep(check->agent, check->guest->uuid, &check->begun);
+    rpc_reply(check->request, migrate_data_to_json(check->data));
+}
+
+/* Not where the policy has no use for it, nor while the guest is moved: that measures for itself. */
+static bool measures(struct agent *agent, const struct instance *instance)
+{
+    struct settings settings;
+
+    settings_for_instance(agent->conf, instance, &settings);
+    return settings.policy == POLICY_ADAPTIVE &&
+           !migration_find_instance(agent, MIGRATION_SOURCE, instance_uuid(instance));
 }
 
 void check_source(struct agent *agent, struct rpc_request *request)
@@ -124,6 +154,7 @@ void check_source(struct agent *agent, struct rpc_request *request)
         check_release(check);
         return;
     }
+    check->measures = measures(agent, check->instance);
     cloud_event_start(agent->cloud, rpc_request_context(request), instance_uuid(check->instance),
                       "compute_check_can_live_migrate_source");
     workers_submit(agent->workers, &work);

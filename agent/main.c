@@ -18,6 +18,7 @@
 #include "agent/control.h"
 #include "agent/drain.h"
 #include "agent/host_pair.h"
+#include "agent/measure_early.h"
 #include "agent/image_manager.h"
 #include "agent/instance_make.h"
 #include "agent/migration.h"
@@ -274,6 +275,7 @@ static void close_all(struct process *p)
     node_close(agent);
     operation_close(agent);
     host_pairs_close(agent);
+    measure_early_close(agent);
     json_object_put(agent->unfinished_builds);
     switchover_free(agent->switchover);
     channel_listener_free(agent->streams);

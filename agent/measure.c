@@ -128,7 +128,7 @@ static void rest(const struct measure_begun *begun, const struct measure_watch *
     int64_t left_ms =
         (begun->at_us + MEASURE_S * USEC_PER_SEC - clock_monotonic_us()) / USEC_PER_MSEC;
     int ms = left_ms <= 0 ? LOOK_AGAIN_MS : left_ms < LOOK_MS ? (int)left_ms : LOOK_MS;
-    struct pollfd hurry_fd = {.fd = watch && !*hurry ? watch->hurry_fd : -1, .events = POLLIN};
+    struct pollfd hurry_fd = {.fd = *hurry ? -1 : watch->hurry_fd, .events = POLLIN};
 
     if (poll(&hurry_fd, 1, ms) > 0)
         *hurry = true;
@@ -159,11 +159,12 @@ int measure_end(struct virt *virt, const char *uuid, const struct measure_begun 
 int measure_guest(struct virt *virt, const char *uuid, int64_t memory_bytes,
                   struct measurement *out, struct err *e)
 {
+    static const struct measure_watch nobody = {.hurry_fd = -1};
     _cleanup_(measure_begun_clear) struct measure_begun begun;
 
     if (measure_begin(virt, uuid, memory_bytes, &begun, e) < 0) {
         *out = (struct measurement){.dirty_rate = -1, .touched_bytes = begun.touched_bytes};
         return -1;
     }
-    return measure_end(virt, uuid, &begun, NULL, out, e);
+    return measure_end(virt, uuid, &begun, &nobody, out, e);
 }

@@ -34,9 +34,9 @@ struct measure_begun {
 };
 
 /*
- * Who waits for one. `hurry_fd` becomes readable when something waits for the end, and from then on `needless` is
- * asked again and again whether it is still worth it: `processors` is the time that the guest used since the begin,
- * at most, as a number of processors that ran all the time; -1 = unknown, as it is too early.
+ * Who waits for one. `hurry_fd` (-1 = none) becomes readable when something waits for the end, and from then on
+ * `needless` is asked again and again whether it is still worth it: `processors` is the time that the guest used since
+ * the begin, at most, as a number of processors that ran all the time; -1 = unknown, as it is too early.
  */
 struct measure_watch {
     int hurry_fd;
@@ -49,9 +49,8 @@ int measure_begin(struct virt *virt, const char *uuid, int64_t memory_bytes,
                   struct measure_begun *out, struct err *e);
 void measure_begun_clear(struct measure_begun *begun);
 /*
- * BLOCKS until MEASURE_S after the begin and at most 3 s more, or until it is needless (`watch` may be NULL: it never
- * is): then the dirty rate stays -1, and the measurement goes on in QEMU. Fills in what could be had; -1 with *e
- * when that is not the dirty rate.
+ * BLOCKS until MEASURE_S after the begin and at most 3 s more, or until it is needless: then the dirty rate stays -1,
+ * and the measurement goes on in QEMU. Fills in what could be had; -1 with *e when that is not the dirty rate.
  */
 int measure_end(struct virt *virt, const char *uuid, const struct measure_begun *begun,
                 const struct measure_watch *watch, struct measurement *out, struct err *e);

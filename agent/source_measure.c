@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the policy knows before the start. The dirty rate is measured while the destination prepares itself;
- * what is left of that second when all else is ready is waited for, where the figure may decide something
- * (policy_needs_no_rate()), and no longer. Where it cannot, the guest is moved at once, and the figure, which is in
- * QEMU then, is taken when it is there (agent/monitor.c). A measurement that fails costs nothing but the figure.
+ * What the policy knows before the start. The dirty rate is measured from the check on (agent/measure_early.h), or
+ * from the request on, while the destination prepares itself; what is left of that second when all else is ready is
+ * waited for, where the figure may decide something (policy_needs_no_rate()), and no longer. Where it cannot, the
+ * guest is moved at once, and the figure, which is in QEMU then, is taken when it is there (agent/monitor.c). A
+ * measurement that fails costs nothing but the figure.
  *
  * One that was waited for is followed by a second one, which goes on while the guest is moved already: what the guest
  * dirties in a longer time tells how large the part of memory is that it keeps on writing, which decides how long all
@@ -15,6 +16,7 @@
 #include <unistd.h>
 
 #include "agent/host_pair.h"
+#include "agent/measure_early.h"
 #include "lib/clock.h"
 #include "lib/log.h"
 
@@ -27,7 +29,8 @@ struct measure {
     char *uuid;
     struct policy_limits limits;
     struct policy_outlook outlook;
-    int ready_fd; /* the loop tells the worker that all else is ready */
+    struct measure_begun begun; /* by the check already, unless at_us is 0 */
+    int ready_fd;               /* the loop tells the worker that all else is ready */
     struct measurement found;
     const char *needless; /* why it was not waited for; NULL */
     int long_s;           /* over which one goes on in QEMU; 0 = none */
@@ -185,6 +188,7 @@ static void measure_release(struct migration_job *job)
         job->migration->measuring = NULL;
     if (measure->ready_fd >= 0)
         close(measure->ready_fd);
+    measure_begun_clear(&measure->begun);
     free(measure->uuid);
     free(measure);
 }
@@ -196,12 +200,13 @@ static void goes_on(struct measure *measure, int seconds, int64_t begun_us)
 }
 
 /* Not when it is so late that libvirt may be moving the guest: it would make us wait for it. */
-static void begin_long(struct measure *measure, int64_t begun_us)
+static void begin_long(struct measure *measure, int64_t started_us)
 {
-    if (clock_monotonic_us() - begun_us > BEGIN_LATE_US)
+    int64_t now_us = clock_monotonic_us();
+
+    if (now_us - started_us > BEGIN_LATE_US)
         return;
     int seconds = policy_measure_s(&measure->outlook);
-    int64_t now_us = clock_monotonic_us();
     if (virt_dirty_rate_begin(measure->virt, measure->uuid, seconds, NULL) == 0)
         goes_on(measure, seconds, now_us);
 }
@@ -217,20 +222,20 @@ static bool is_needless(double processors, void *aux)
 static int measure_run(struct migration_job *job, struct err *e)
 {
     struct measure *measure = job->aux;
+    struct measure_begun *begun = &measure->begun;
     const struct measure_watch watch = {measure->ready_fd, is_needless, measure};
-    _cleanup_(measure_begun_clear) struct measure_begun begun;
-    bool begins =
-        measure_begin(measure->virt, measure->uuid, measure->outlook.memory_bytes, &begun, e) == 0;
+    int64_t started_us = clock_monotonic_us();
+    bool begins = begun->at_us > 0 || measure_begin(measure->virt, measure->uuid,
+                                                    measure->outlook.memory_bytes, begun, e) == 0;
 
-    measure->found = (struct measurement){-1, begun.touched_bytes, 0};
-    measure->outlook.touched_bytes = begun.touched_bytes;
-    if (!begins ||
-        measure_end(measure->virt, measure->uuid, &begun, &watch, &measure->found, e) < 0)
+    measure->found = (struct measurement){-1, begun->touched_bytes, 0};
+    measure->outlook.touched_bytes = begun->touched_bytes;
+    if (!begins || measure_end(measure->virt, measure->uuid, begun, &watch, &measure->found, e) < 0)
         return -1;
     if (measure->found.dirty_rate >= 0)
-        begin_long(measure, begun.at_us);
+        begin_long(measure, started_us);
     else
-        goes_on(measure, MEASURE_S, begun.at_us);
+        goes_on(measure, MEASURE_S, begun->at_us);
     return 0;
 }
 
@@ -285,6 +290,7 @@ void source_measure(struct migration *m)
     measure->limits = settings_limits(&m->settings, m->agent->conf);
     measure->outlook = source_outlook(m);
     measure->ready_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    (void)measure_early_take(m->agent, m->instance_uuid, &measure->begun);
     job.aux = measure;
     m->measuring = measure;
     migration_submit(m, &job, false, false);

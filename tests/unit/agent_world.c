@@ -7,6 +7,7 @@
 
 #include "agent/drain.h"
 #include "agent/host_pair.h"
+#include "agent/measure_early.h"
 #include "agent/instance_make.h"
 #include "agent/operation.h"
 #include "cloud/cloud_provider.h"
@@ -828,6 +829,7 @@ static void close_agent(struct world *w)
     cloud_free(agent->cloud);
     operation_close(agent);
     host_pairs_close(agent);
+    measure_early_close(agent);
     json_object_put(agent->unfinished_builds);
     agent->unfinished_builds = NULL;
     switchover_free(agent->switchover);

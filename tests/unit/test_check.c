@@ -8,6 +8,7 @@
 #include <json-c/linkhash.h>
 
 #include "agent/check_answer.h"
+#include "agent/measure_early.h"
 #include "lib/fault.h"
 #include "lib/json.h"
 
@@ -117,6 +118,35 @@ UNIT_TEST(fits, "a guest that fits: the answer has every field of the recorded o
     UNIT_TRUE(!json_has(ours, "computed_guest")); /* that was between the agents */
     UNIT_EQ(world_count(here, "event compute_check_can_live_migrate_destination done"), 1);
     UNIT_EQ(virt_fake_count(here->agent.virt, "host_facts"), 1);
+}
+
+UNIT_TEST(measures, "the source begins to measure the guest, for the migration that may follow")
+{
+    struct measure_begun begun = {.processor_ns = -1};
+
+    check(world_args("008"));
+    let_source_answer();
+    UNIT_EQ(virt_fake_count(there->agent.virt, "dirty_rate_begin"), 1);
+    UNIT_TRUE(measure_early_take(&there->agent, WORLD_INSTANCE, &begun));
+    UNIT_TRUE(begun.at_us > 0);
+    UNIT_TRUE(!measure_early_take(&there->agent, WORLD_INSTANCE, &begun));
+    measure_begun_clear(&begun);
+}
+
+UNIT_TEST(measures_not,
+          "a paused guest is not measured, and one that cannot be is checked all the same")
+{
+    virt_fake_fail(there->agent.virt, "dirty_rate_begin", ERR_NOT_IMPLEMENTED, "too old", 1);
+    struct fake_asked *a = check(world_args("008"));
+    let_source_answer();
+    UNIT_EQ(a->end, FAKE_REPLIED);
+    UNIT_TRUE(!there->agent.measured_early);
+    virt_fake_set_state(there->agent.virt, WORLD_INSTANCE, VIRT_STATE_PAUSED);
+    a = check(world_args("008"));
+    let_source_answer();
+    UNIT_EQ(a->end, FAKE_REPLIED);
+    UNIT_TRUE(!there->agent.measured_early);
+    UNIT_EQ(virt_fake_count(there->agent.virt, "dirty_rate_begin"), 1);
 }
 
 UNIT_TEST(group_refuses,

@@ -346,7 +346,8 @@ UNIT_TEST(paused, "a paused guest is not measured and dirties nothing")
 UNIT_TEST(unmeasurable, "where the dirty rate cannot be measured the plan says so and goes on")
 {
     open_with(NULL, false);
-    virt_fake_fail(there->agent.virt, "dirty_rate_begin", ERR_NOT_IMPLEMENTED, "QEMU is too old", -1);
+    virt_fake_fail(there->agent.virt, "dirty_rate_begin", ERR_NOT_IMPLEMENTED, "QEMU is too old",
+                   -1);
     plan("");
     verdict("go", 0);
     UNIT_HAS(json_get_string(json_get(last.result, "expected"), "dirty_rate_text", ""),

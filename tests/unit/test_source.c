@@ -3,6 +3,7 @@
 #include "tests/unit/agent_world.h"
 
 #include "agent/host_pair.h"
+#include "agent/measure_early.h"
 #include "lib/clock.h"
 #include "lib/fault.h"
 #include "lib/json.h"
@@ -1991,6 +1992,41 @@ UNIT_TEST(measured_beside, "a preparation that takes its time gets the figure, w
     UNIT_EQ(did("dirty_rate_begin"), 2); /* and a longer one goes on */
     world_run_source(w);
     UNIT_EQ(source()->policy.dirtying.count, 1);
+}
+
+static void measure_before(int64_t dirty_rate)
+{
+    struct measure_begun begun;
+
+    virt_fake_set_dirty_rate(w->agent.virt, WORLD_INSTANCE, dirty_rate);
+    world_add_guest(w, VIRT_STATE_RUNNING);
+    UNIT_OK(measure_begin(w->agent.virt, WORLD_INSTANCE, 1024 * MIB, &begun, &unit_err));
+    measure_early_keep(&w->agent, WORLD_INSTANCE, &begun);
+}
+
+UNIT_TEST(measured_early, "what the check began to measure is taken, and not measured again")
+{
+    reopen(&(struct world_options){.settings = {"libvirt.live_migration_bandwidth", "100"}});
+    measure_before(150 * MIB);
+    world_pass(w, 3 * USEC_PER_SEC, USEC_PER_SEC);
+    world_begin_source(w);
+    world_run_source(w);
+    UNIT_EQ(source()->measured.dirty_rate, 150 * MIB);
+    UNIT_EQ(virt_fake_migration(w->agent.virt, WORLD_INSTANCE)->auto_converge_initial, 73);
+    UNIT_EQ(did("dirty_rate_begin"), 2); /* the second one is the longer */
+    UNIT_TRUE(source()->long_measure_s >= 2);
+    UNIT_TRUE(w->agent.measured_early == NULL);
+}
+
+UNIT_TEST(measured_too_early, "what was measured longer than ten seconds ago counts no more")
+{
+    reopen(&(struct world_options){.settings = {"libvirt.live_migration_bandwidth", "100"}});
+    measure_before(150 * MIB);
+    world_pass(w, 11 * USEC_PER_SEC, USEC_PER_SEC);
+    world_begin_source(w);
+    world_run_source(w);
+    UNIT_EQ(did("dirty_rate_begin"), 3);
+    UNIT_TRUE(w->agent.measured_early == NULL);
 }
 
 UNIT_TEST(measure_failed, "a dirty rate that cannot be measured stops nothing")
