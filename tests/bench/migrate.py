@@ -7,7 +7,7 @@
 total: the agent has the request until both hosts are clean (its timeline), virsh: the command alone, its destination prepared beforehand and
 nothing cleaned up. First byte: until QEMU's first copy of disk or memory runs. Reaction: libvirt's last event of the source's domain (stopped) until the
 call has returned in the agent, where the post steps begin (virsh: until the command has ended). The adaptive policy measures the dirty rate
-for a second before it starts; the stepped one (Nova's) does not: both are shown. nova-compute: openstack.py.
+and waits for it where it may decide something (docs/CONVERGENCE.md), the stepped one (Nova's) does neither: both are shown. nova-compute: openstack.py.
 """
 import sys
 
