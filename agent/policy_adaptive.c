@@ -42,7 +42,13 @@ enum {
  */
 #define DIRTIED_MOST (4.0 * 1024.0 * 1024.0 * 1024.0)
 
-#define PAUSE_SHARE 0.8 /* of the longest pause: the rest is for what is not memory */
+/*
+ * Memory that can be sent within the longest pause converges whatever the guest does. Twice as much needs throttle only
+ * if more than half of all that the guest ever wrote to is written anew in each pass: so unlikely that nobody waits.
+ * A refusal must not be missed.
+ */
+#define PAUSES_TO_THROTTLE 2.0
+#define PAUSES_TO_REFUSE   0.8
 
 /* ---- before the start ---- */
 
@@ -128,8 +134,9 @@ const char *policy_needs_no_rate(const struct policy_limits *limits,
         return "nothing that is permitted depends on it";
     if (outlook->bandwidth <= 0)
         return "no bandwidth to compare it with is known";
-    if (memory_in_use(outlook) <= PAUSE_SHARE * bandwidth * longest_pause_s(limits))
-        return "all of its memory can be sent within the longest pause";
+    double pauses = may_throttle ? PAUSES_TO_THROTTLE : PAUSES_TO_REFUSE;
+    if (memory_in_use(outlook) <= pauses * bandwidth * longest_pause_s(limits))
+        return "its memory is sent about as fast as the longest pause lasts";
     if (processors >= 0.0 && processors * DIRTIED_MOST < THROTTLED_FROM * bandwidth)
         return "its processors are too idle for much";
     return NULL;

@@ -1943,7 +1943,7 @@ UNIT_TEST(not_awaited,
 
 UNIT_TEST(not_awaited_idle, "a guest whose processors stand nearly still is not waited for either")
 {
-    start_unmeasured("100", 1000001);
+    start_unmeasured("80", 1000001);
     WORLD_UNTIL(w, source()->start_held);
     UNIT_TRUE(!is_moved()); /* that it is idle is not to be seen at once */
     world_pass(w, USEC_PER_SEC / 5, USEC_PER_SEC / 5);
@@ -1953,7 +1953,7 @@ UNIT_TEST(not_awaited_idle, "a guest whose processors stand nearly still is not 
 
 UNIT_TEST(awaited, "a guest whose processors run is waited for, and gets its throttle")
 {
-    start_unmeasured("100", 1);
+    start_unmeasured("80", 1);
     WORLD_UNTIL(w, source()->start_held);
     virt_fake_set_processor_ns(w->agent.virt, WORLD_INSTANCE, 250000001);
     unsigned looks = did("processor_ns");
@@ -1962,12 +1962,12 @@ UNIT_TEST(awaited, "a guest whose processors run is waited for, and gets its thr
     UNIT_TRUE(!is_moved());
     virt_fake_set_dirty_rate(w->agent.virt, WORLD_INSTANCE, 150 * MIB);
     WORLD_UNTIL(w, is_moved());
-    UNIT_EQ(virt_fake_migration(w->agent.virt, WORLD_INSTANCE)->auto_converge_initial, 73);
+    UNIT_EQ(virt_fake_migration(w->agent.virt, WORLD_INSTANCE)->auto_converge_initial, 79);
 }
 
 UNIT_TEST(awaited_ticks, "processor time that is told in ticks may be two of them more")
 {
-    start_unmeasured("100", 1000000000);
+    start_unmeasured("80", 1000000000);
     WORLD_UNTIL(w, source()->start_held);
     unsigned looks = did("processor_ns");
     world_pass(w, USEC_PER_SEC / 2, USEC_PER_SEC / 2); /* 4 % of a processor are too much */
