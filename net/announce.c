@@ -33,6 +33,8 @@ struct net_armed {
     unsigned count; /* rounds that are interval_us apart */
     int64_t interval_us;
     bool announcing;
+    void (*watch)(void *aux);
+    void *watch_aux;
 };
 
 /* --- rounds ---------------------------------------------------------------------------------- */
@@ -102,6 +104,8 @@ static bool start_rounds(struct net_armed_port *p)
 void net_armed_port_wired(struct net_armed_port *p)
 {
     log_debug("port %s can be announced now", p->port->port_id);
+    if (p->set->watch)
+        p->set->watch(p->set->watch_aux);
     if (p->set->announcing)
         (void)start_rounds(p);
 }
@@ -183,6 +187,12 @@ unsigned net_announce(struct net_armed *armed)
     for (size_t i = 0; i < armed->n_ports; i++)
         left += start_rounds(&armed->ports[i]);
     return left;
+}
+
+void net_armed_watch(struct net_armed *armed, void (*fn)(void *aux), void *aux)
+{
+    armed->watch = fn;
+    armed->watch_aux = aux;
 }
 
 void net_disarm(struct net_armed *armed)

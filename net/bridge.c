@@ -240,6 +240,30 @@ static int bridge_ready(const struct net_look *look, const struct net_port *port
     return 0;
 }
 
+/* A bridge without an uplink is one that its network's owner has not finished. */
+static int bridge_way(const struct net_look *look _unused_, const struct net_port *port, bool *way,
+                      struct err *e)
+{
+    _cleanup_(netlink_freep) struct netlink *nl = NULL;
+    _cleanup_(mem_freep) struct link *links = NULL;
+    struct link bridge, tap;
+    bool found, has_tap;
+    size_t n = 0;
+
+    if (netlink_open(&nl, e) < 0 || netlink_link(nl, port->bridge, &bridge, &found, e) < 0 ||
+        netlink_link(nl, port->tap, &tap, &has_tap, e) < 0)
+        return -1;
+    *way = false;
+    if (!found || !has_tap || tap.master != bridge.index ||
+        tap.port_state != LINK_STATE_FORWARDING || !bridge.up)
+        return 0;
+    if (netlink_links(nl, bridge.index, &links, &n, e) < 0)
+        return -1;
+    for (size_t i = 0; i < n && !*way; i++)
+        *way = link_is_uplink(&links[i]) && check_port_forwards(&links[i], port->bridge, NULL) == 0;
+    return 0;
+}
+
 static int bridge_present(const struct net_look *look _unused_, const struct net_port *port,
                           bool *present, struct err *e)
 {
@@ -433,6 +457,7 @@ const struct net_ops net_bridge_ops = {
     .name = "bridge",
     .check = bridge_check,
     .ready = bridge_ready,
+    .way = bridge_way,
     .present = bridge_present,
     .plug = bridge_plug,
     .unplug = bridge_unplug,

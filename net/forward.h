@@ -21,6 +21,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -40,7 +41,20 @@ struct forward_counts {
     uint64_t held;      /* of them: were waiting when the source heard of the pause */
     uint64_t dropped;   /* did not fit into a queue, or the tap did not take them */
     uint64_t returned;  /* given back after a failed switch-over */
+    uint64_t carried;   /* that the guest sent here (destination) and that left there (source) */
+    uint64_t foreign;   /* not carried: they had another source address than the guest's */
+    int64_t
+        carried_us; /* from the pause until the port at the destination had its way; 0 = never */
 };
+
+/* A guest whose port is wired late keeps the way that it had (net/carry.h). */
+enum forward_carry_event {
+    FORWARD_CARRY_TURNED, /* it speaks at the destination now: wired, or without a way and `why` */
+    FORWARD_CARRY_ENDED   /* nothing of it is needed any more; wired and why say nothing */
+};
+typedef void (*forward_carry_fn)(void *aux, enum forward_carry_event event, bool wired,
+                                 const char *why);
+struct tap_end;
 
 /* ---- the source ---- */
 
@@ -60,6 +74,18 @@ void forward_source_paused(struct forward_source *source);
 /* The guest runs here again: what the destination gives back goes into the taps. */
 void forward_source_reverted(struct forward_source *source);
 void forward_source_counts(const struct forward_source *source, struct forward_counts *out);
+/*
+ * Offers to carry frames both ways for limit_us after the pause: `ends` are those of `ports`, in their order, and are
+ * taken (net/tap_end.h). Once at most. fn is called from the loop, after a pause that began a carry; both events come.
+ */
+void forward_source_keep(struct forward_source *source, struct net_port *const *ports,
+                         struct tap_end **ends, size_t count, int64_t limit_us, forward_carry_fn fn,
+                         void *aux);
+/* From the pause to FORWARD_CARRY_TURNED; and until FORWARD_CARRY_ENDED. */
+bool forward_source_is_carrying(const struct forward_source *source);
+bool forward_source_is_kept(const struct forward_source *source);
+/* Ends it before its time. Nothing is carried: success. */
+void forward_source_give_up(struct forward_source *source);
 
 /* ---- the destination ---- */
 
@@ -80,5 +106,16 @@ void forward_destination_paused(struct forward_destination *destination);
 void forward_destination_resumed(struct forward_destination *destination);
 /* It runs at the source again: what came here since the pause is given back. */
 void forward_destination_reverted(struct forward_destination *destination);
+/*
+ * Lets frames be carried for limit_us after the pause if the ports have no way out of this host then, and the source
+ * offers it. Once at most; fn as above. At FORWARD_CARRY_TURNED the ports are to be announced.
+ */
+void forward_destination_may_carry(struct forward_destination *destination, int64_t limit_us,
+                                   forward_carry_fn fn, void *aux);
+/* Whether all ports have their way out; they are believed to have it until this was said. */
+void forward_destination_way(struct forward_destination *destination, bool has_way);
+/* From the pause to FORWARD_CARRY_TURNED: nothing may be announced. */
+bool forward_destination_is_carrying(const struct forward_destination *destination);
+void forward_destination_give_up(struct forward_destination *destination);
 void forward_destination_counts(const struct forward_destination *destination,
                                 struct forward_counts *out);

@@ -19,6 +19,7 @@
 #include "lib/clock.h"
 #include "lib/log.h"
 #include "lib/text.h"
+#include "net/carry.h"
 #include "net/forward_internal.h"
 #include "net/frame_queue.h"
 #include "net/hold.h"
@@ -63,6 +64,9 @@ struct forward_destination {
     bool caught_up, returning;
     int64_t paused_us, last_frame_us, resumed_us, released_us;
     struct forward_counts counts;
+    struct carry_destination *carry; /* NULL = not permitted */
+    forward_carry_fn carry_fn;
+    void *carry_aux;
     uint8_t buffer[CAPTURE_FRAME_MAX];
 };
 
@@ -91,6 +95,12 @@ static void get_ready(struct forward_destination *d, struct destination_tap *tap
         log_err(LOG_LEVEL_DEBUG, &e, "%s", tap->name);
 }
 
+static void tell_carry(const struct forward_destination *d, const struct destination_tap *tap)
+{
+    if (d->carry)
+        carry_destination_tap(d->carry, tap->name, tap->injector != NULL);
+}
+
 static void link_changed(void *aux, const struct link *link)
 {
     struct forward_destination *d = aux;
@@ -102,6 +112,7 @@ static void link_changed(void *aux, const struct link *link)
             forget_tap(&d->taps[i]);
         else if (link->up)
             get_ready(d, &d->taps[i]);
+        tell_carry(d, &d->taps[i]);
     }
 }
 
@@ -298,6 +309,8 @@ static void opened(void *aux, struct channel *channel)
     struct forward_destination *d = aux;
 
     d->channel = channel;
+    if (d->carry)
+        carry_destination_channel(d->carry, channel);
     log_debug("migration %s: the source's stream is open", d->uuid);
 }
 
@@ -322,6 +335,8 @@ static void message(void *aux, uint8_t type, const uint8_t *data, size_t length)
     } else if (type == FORWARD_CAUGHT_UP) {
         d->caught_up = true;
         d->counts.held = d->counts.forwarded + count_waiting(d);
+    } else if (d->carry) {
+        carry_destination_message(d->carry, type);
     }
 }
 
@@ -331,6 +346,8 @@ static void closed(void *aux, const struct err *why)
 
     d->channel = NULL;
     log_err(LOG_LEVEL_DEBUG, why, "migration %s: the source's stream", d->uuid);
+    if (d->carry)
+        carry_destination_channel(d->carry, NULL);
 }
 
 /* ---- from and to ---- */
@@ -380,6 +397,8 @@ void forward_destination_detach(struct forward_destination *destination)
     destination->listener = NULL;
     destination->links = NULL;
     destination->timer = NULL;
+    if (destination->carry)
+        carry_destination_detach(destination->carry);
 }
 
 void forward_destination_free(struct forward_destination *destination)
@@ -387,6 +406,7 @@ void forward_destination_free(struct forward_destination *destination)
     if (!destination)
         return;
     forward_destination_detach(destination);
+    carry_destination_free(destination->carry);
     for (size_t i = 0; i < destination->n_taps; i++) {
         forget_tap(&destination->taps[i]);
         capture_close(destination->taps[i].capture);
@@ -399,19 +419,29 @@ void forward_destination_free(struct forward_destination *destination)
 
 /* ---- the switch-over ---- */
 
+static void begin_holding(struct forward_destination *d)
+{
+    struct err e = ERR_INIT;
+
+    for (size_t i = 0; i < d->n_taps; i++)
+        if (d->taps[i].hold && hold_begin(d->taps[i].hold, &e) < 0)
+            log_err(LOG_LEVEL_DEBUG, &e, "%s", d->taps[i].name);
+}
+
 void forward_destination_paused(struct forward_destination *destination)
 {
     struct forward_destination *d = destination;
     struct err e = ERR_INIT;
 
+    if (d->carry && carry_destination_paused(d->carry))
+        return;
     if (d->stage != BEFORE || !d->channel)
         return; /* the signal comes more than once; and without the stream nothing older can come */
     d->paused_us = d->last_frame_us = clock_monotonic_us();
     d->resumed_us = 0;
+    begin_holding(d);
     for (size_t i = 0; i < d->n_taps; i++) {
         struct destination_tap *tap = &d->taps[i];
-        if (tap->hold && hold_begin(tap->hold, &e) < 0)
-            log_err(LOG_LEVEL_DEBUG, &e, "%s", tap->name);
         if (!tap->capture && tap->injector && capture_open(&tap->capture, tap->name, &e) < 0)
             log_err(LOG_LEVEL_DEBUG, &e, "%s", tap->name);
     }
@@ -433,6 +463,8 @@ void forward_destination_reverted(struct forward_destination *destination)
     struct forward_destination *d = destination;
 
     d->caught_up = false;
+    if (d->carry)
+        carry_destination_reverted(d->carry);
     for (size_t i = 0; i < d->n_taps; i++)
         frame_queue_clear(&d->taps[i].waiting); /* the guest finds them at the source */
     if (d->stage == BEFORE)
@@ -447,4 +479,65 @@ void forward_destination_counts(const struct forward_destination *destination,
 {
     *out = destination->counts;
     out->dropped += count_waiting(destination);
+    if (destination->carry)
+        carry_destination_counts(destination->carry, out);
+}
+
+/* ---- a port that is wired late ---- */
+
+static void carry_holds(void *aux)
+{
+    begin_holding(aux);
+}
+
+/* As after the guest's resume: older frames may still come by the stream, and what is held follows soon. */
+static void carry_turned(void *aux, bool wired, const char *why)
+{
+    struct forward_destination *d = aux;
+
+    d->paused_us = d->last_frame_us = d->resumed_us = clock_monotonic_us();
+    d->stage = HOLDING;
+    loop_timer_arm(d->timer, TICK_US);
+    d->carry_fn(d->carry_aux, FORWARD_CARRY_TURNED, wired, why);
+}
+
+static void carry_ended(void *aux)
+{
+    struct forward_destination *d = aux;
+
+    d->carry_fn(d->carry_aux, FORWARD_CARRY_ENDED, false, NULL);
+}
+
+void forward_destination_may_carry(struct forward_destination *destination, int64_t limit_us,
+                                   forward_carry_fn fn, void *aux)
+{
+    static const struct carry_hooks hooks = {carry_holds, carry_turned, carry_ended};
+    struct forward_destination *d = destination;
+
+    d->carry_fn = fn;
+    d->carry_aux = aux;
+    d->carry = carry_destination_new(d->loop, d->uuid, limit_us, &hooks, d);
+    for (size_t i = 0; i < d->n_taps; i++)
+        carry_destination_add(d->carry, d->taps[i].name, d->taps[i].mac);
+    for (size_t i = 0; i < d->n_taps; i++)
+        tell_carry(d, &d->taps[i]);
+    if (d->channel)
+        carry_destination_channel(d->carry, d->channel);
+}
+
+void forward_destination_way(struct forward_destination *destination, bool has_way)
+{
+    if (destination->carry)
+        carry_destination_way(destination->carry, has_way);
+}
+
+bool forward_destination_is_carrying(const struct forward_destination *destination)
+{
+    return destination->carry && carry_destination_is_active(destination->carry);
+}
+
+void forward_destination_give_up(struct forward_destination *destination)
+{
+    if (destination->carry)
+        carry_destination_give_up(destination->carry);
 }

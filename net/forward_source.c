@@ -19,6 +19,7 @@
 #include "lib/clock.h"
 #include "lib/log.h"
 #include "lib/text.h"
+#include "net/carry.h"
 #include "net/forward_internal.h"
 #include "net/frame_queue.h"
 
@@ -66,6 +67,7 @@ struct forward_source {
     struct source_tap *taps;
     size_t n_taps;
     bool live, caught_up;
+    struct carry_source *carry; /* NULL = not offered */
     struct forward_counts counts;
     uint8_t buffer[CAPTURE_FRAME_MAX];
 };
@@ -79,7 +81,7 @@ static void flush(struct source_tap *tap)
 
     while (tap->queue.first) {
         struct queued_frame *f = tap->queue.first;
-        if (!capture_is_multicast(f->data)) {
+        if (!capture_is_multicast(f->data) || forward_source_is_carrying(s)) {
             if (!forward_send_frame(s->channel, tap->mac, f->data, f->length))
                 return;
             s->counts.forwarded++;
@@ -227,20 +229,20 @@ static void readable(void *aux, uint32_t events _unused_)
 
 /* ---- the stream ---- */
 
-static void opened(void *aux, struct channel *channel _unused_)
+static void opened(void *aux, struct channel *channel)
 {
     struct forward_source *s = aux;
 
     log_debug("migration %s: the stream to %s is open", s->uuid, s->address);
+    if (s->carry)
+        carry_source_channel(s->carry, channel);
     flush_all(s);
 }
 
 /* Given back after a failed switch-over. */
-static void message(void *aux, uint8_t type, const uint8_t *data, size_t length)
+static void take_back(struct forward_source *s, const uint8_t *data, size_t length)
 {
-    struct forward_source *s = aux;
-
-    if (type != FORWARD_FRAME || length < FORWARD_FRAME_MIN || s->live)
+    if (length < FORWARD_FRAME_MIN || s->live)
         return;
     for (size_t i = 0; i < s->n_taps; i++) {
         struct source_tap *tap = &s->taps[i];
@@ -253,12 +255,24 @@ static void message(void *aux, uint8_t type, const uint8_t *data, size_t length)
     }
 }
 
+static void message(void *aux, uint8_t type, const uint8_t *data, size_t length)
+{
+    struct forward_source *s = aux;
+
+    if (type == FORWARD_FRAME)
+        take_back(s, data, length);
+    else if (s->carry)
+        carry_source_message(s->carry, type, data, length);
+}
+
 static void closed(void *aux, const struct err *why)
 {
     struct forward_source *s = aux;
 
     log_err(LOG_LEVEL_DEBUG, why, "migration %s: no stream to %s", s->uuid, s->address);
     loop_timer_arm(s->connect_timer, CONNECT_AGAIN_US);
+    if (s->carry)
+        carry_source_channel(s->carry, NULL);
 }
 
 static int open_stream(struct forward_source *s, struct err *e)
@@ -329,6 +343,8 @@ int forward_source_new(struct forward_source **out, struct loop *loop,
 
 void forward_source_detach(struct forward_source *source)
 {
+    if (source->carry)
+        carry_source_detach(source->carry);
     channel_free(source->channel);
     loop_timer_free(source->connect_timer);
     source->channel = NULL;
@@ -342,6 +358,7 @@ void forward_source_free(struct forward_source *source)
     if (!source)
         return;
     forward_source_detach(source);
+    carry_source_free(source->carry);
     for (size_t i = 0; i < source->n_taps; i++) {
         capture_close(source->taps[i].capture);
         injector_close(source->taps[i].injector);
@@ -403,6 +420,8 @@ void forward_source_paused(struct forward_source *source)
     if (source->live)
         return;
     source->live = true;
+    if (source->carry)
+        carry_source_paused(source->carry);
     for (size_t i = 0; i < source->n_taps; i++)
         go_live(&source->taps[i]);
     flush_all(source);
@@ -415,6 +434,8 @@ void forward_source_reverted(struct forward_source *source)
     if (!source->live)
         return;
     source->live = source->caught_up = false;
+    if (source->carry)
+        carry_source_reverted(source->carry);
     for (size_t i = 0; i < source->n_taps; i++) {
         struct source_tap *tap = &source->taps[i];
         if (tap->gone)
@@ -430,4 +451,34 @@ void forward_source_reverted(struct forward_source *source)
 void forward_source_counts(const struct forward_source *source, struct forward_counts *out)
 {
     *out = source->counts;
+    if (source->carry)
+        carry_source_counts(source->carry, out);
+}
+
+/* ---- a port that is wired late ---- */
+
+void forward_source_keep(struct forward_source *source, struct net_port *const *ports,
+                         struct tap_end **ends, size_t count, int64_t limit_us, forward_carry_fn fn,
+                         void *aux)
+{
+    source->carry =
+        carry_source_new(source->loop, source->uuid, ports, ends, count, limit_us, fn, aux);
+    if (source->channel && channel_is_open(source->channel))
+        carry_source_channel(source->carry, source->channel);
+}
+
+bool forward_source_is_carrying(const struct forward_source *source)
+{
+    return source->carry && carry_source_is_active(source->carry);
+}
+
+bool forward_source_is_kept(const struct forward_source *source)
+{
+    return source->carry && carry_source_is_kept(source->carry);
+}
+
+void forward_source_give_up(struct forward_source *source)
+{
+    if (source->carry)
+        carry_source_give_up(source->carry);
 }

@@ -17,6 +17,7 @@
 #include "lib/log.h"
 #include "net/hold.h"
 #include "net/net_provider.h"
+#include "net/tap_end.h"
 #include "net/tap_guard.h"
 
 LOG_MODULE(net);
@@ -488,6 +489,40 @@ int net_wait_wired(struct net *net, const struct net_port *port, int64_t timeout
     }
     *wired = is_wired;
     return 0;
+}
+
+int net_has_way(struct net *net, const struct net_port *port, bool *way, struct err *e)
+{
+    assert(net && port && way);
+    _cleanup_(conf_unrefp) struct conf *conf = net_conf(net);
+    const struct net_look look = {.net = net, .conf = conf};
+    const struct net_ops *ops = all_ops[port->kind];
+
+    if (net_port_check(port, e) < 0)
+        return -1;
+    if (ops->way)
+        return ops->way(&look, port, way, e);
+    *way = true;
+    return 0;
+}
+
+int net_share_tap(struct net *net, const struct net_port *port, struct tap_end **out, struct err *e)
+{
+    bool way = false;
+
+    if (net_has_way(net, port, &way, e) < 0)
+        return -1;
+    if (!way)
+        return err_set(e, ERR_NET_PLUG, "port %s has no way out of this host itself",
+                       port->port_id);
+    if (port->kind == NET_KIND_OVS && port->plugged_by_libvirt)
+        return err_set(
+            e, ERR_NET_PLUG,
+            "port %s is libvirt's own, which takes it out of Open vSwitch with the guest",
+            port->port_id);
+    if (port->kind == NET_KIND_FAKE)
+        return err_set(e, ERR_NET_PLUG, "port %s has no tap", port->port_id);
+    return tap_end_open(out, port->tap, e);
 }
 
 int net_unplug(struct net *net, const struct net_port *port, struct err *e)

@@ -71,6 +71,19 @@ int net_wait_ready(struct net *net, const struct net_port *port, int64_t timeout
  */
 int net_wait_wired(struct net *net, const struct net_port *port, int64_t timeout_us, bool *wired,
                    struct err *e);
+/*
+ * BLOCKS. Has the tap its way out of this host now, whoever gave it: its bridge has an uplink, its port in Open vSwitch
+ * a VLAN (OVN follows the tap)?
+ */
+int net_has_way(struct net *net, const struct net_port *port, bool *way, struct err *e);
+/*
+ * BLOCKS. Shares the tap of a guest that runs here, so that its port outlives it (net/tap_end.h). ERR_NET_PLUG if the
+ * port has no way out of this host, or ends with the guest whatever we do: libvirt takes its own ports out of Open
+ * vSwitch.
+ */
+struct tap_end;
+int net_share_tap(struct net *net, const struct net_port *port, struct tap_end **out,
+                  struct err *e);
 /* BLOCKS. Takes away the tap (if we or libvirt left it) and the OVS port; never a bridge that has other
  * ports. Idempotent. */
 int net_unplug(struct net *net, const struct net_port *port, struct err *e);
@@ -88,6 +101,8 @@ int net_arm(struct net *net, struct net_port *const *ports, size_t count, struct
  * ports whose first announcement left; those whose tap does not exist yet follow by themselves. Loop thread.
  */
 unsigned net_announce(struct net_armed *armed);
+/* fn is called whenever the way of one of the ports may have changed; from the loop, until net_disarm(). */
+void net_armed_watch(struct net_armed *armed, void (*fn)(void *aux), void *aux);
 void net_disarm(struct net_armed *armed); /* NULL is accepted */
 DEFINE_CLEANUP(struct net_armed *, net_disarm)
 

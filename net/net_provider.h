@@ -61,6 +61,8 @@ struct net_ops {
     /* Has its owner given the port its way? Looks once; NULL = what is ready has it. */
     int (*wired)(const struct net_look *look, const struct net_port *port, bool *wired,
                  struct err *e);
+    /* Does the port lead out of this host? Looks once; NULL = always. */
+    int (*way)(const struct net_look *look, const struct net_port *port, bool *way, struct err *e);
     int (*present)(const struct net_look *look, const struct net_port *port, bool *present,
                    struct err *e);
     /* Pushes its own undo steps, each before its effect. Idempotent, as is unplug. */

@@ -253,6 +253,11 @@ static int ovs_ready(const struct net_look *look, const struct net_port *port, s
     return 0;
 }
 
+static bool is_wired(const struct net_port *port, const struct ovs_view *view)
+{
+    return view->ovn || port->plugged_by_libvirt || (view->tag > 0 && view->tag < DEAD_VLAN_TAG);
+}
+
 /*
  * Neutron's agent sets the tag last, when the network's flows are there, and for a port that has migrating_to also
  * while its binding here is inactive (neutron/agent/rpc.py, get_device_details). OVN waits for the tap: not waited for.
@@ -265,7 +270,20 @@ static int ovs_wired(const struct net_look *look, const struct net_port *port, b
 
     if (open_database(look, &db, e) < 0 || look_at(db, port, &view, e) < 0)
         return -1;
-    *wired = view.ovn || port->plugged_by_libvirt || (view.tag > 0 && view.tag < DEAD_VLAN_TAG);
+    *wired = is_wired(port, &view);
+    return 0;
+}
+
+/* The database knows before ovs-vswitchd has done it. */
+static int ovs_way(const struct net_look *look, const struct net_port *port, bool *way,
+                   struct err *e)
+{
+    _cleanup_(ovsdb_freep) struct ovsdb *db = NULL;
+    struct ovs_view view;
+
+    if (open_database(look, &db, e) < 0 || look_at(db, port, &view, e) < 0)
+        return -1;
+    *way = is_wired(port, &view) && view.cur_cfg >= view.next_cfg;
     return 0;
 }
 
@@ -499,6 +517,7 @@ const struct net_ops net_ovs_ops = {
     .check = ovs_check,
     .ready = ovs_ready,
     .wired = ovs_wired,
+    .way = ovs_way,
     .present = ovs_present,
     .plug = ovs_plug,
     .unplug = ovs_unplug,

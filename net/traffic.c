@@ -50,7 +50,7 @@ static int change(struct netlink *nl, struct nl_msg *m, struct err *e, const cha
 
 /* --- the intermediate device ----------------------------------------------------------------- */
 
-static void keep_silent(struct netlink *nl, const char *name)
+void traffic_keep_silent(struct netlink *nl, const char *name)
 {
     const struct ifinfomsg head = {.ifi_family = AF_UNSPEC};
     const uint8_t none = IN6_ADDR_GEN_MODE_NONE;
@@ -79,7 +79,7 @@ int traffic_add_ifb(struct netlink *nl, const char *name, struct err *e)
     int rc = netlink_exchange(nl, m, NULL, NULL);
     if (rc < 0)
         return netlink_refused(nl, rc, e, "cannot make intermediate device (IFB)", name);
-    keep_silent(nl, name);
+    traffic_keep_silent(nl, name);
     return 0;
 }
 

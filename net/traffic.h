@@ -12,6 +12,8 @@
 #include "lib/err.h"
 #include "net/netlink.h"
 
+/* A device of our own gets no IPv6 address, with which it would speak by itself. One request; before it is up. */
+void traffic_keep_silent(struct netlink *nl, const char *name);
 /* Makes an IFB, down, to which IPv6 gives no address (it would speak by itself). Two requests. */
 int traffic_add_ifb(struct netlink *nl, const char *name, struct err *e);
 /*

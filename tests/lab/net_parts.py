@@ -6,6 +6,8 @@ sender of numbered frames and a listener. Each prints "ready" once it works and 
     net_parts.py guest TAP MAC IP4 IP6    "dump": prints and forgets what came in, as JSON [[number, ns], ...];
                                           "heard": prints how many frames came in from its own MAC;
                                           "stop": reads its tap no more, answers nothing; "start"; "quit"
+                                          "number MAC": sends numbered frames to MAC at 1 kHz, "numbers": ends that and
+                                          prints how many; "foreign": sends a frame with another source address
     net_parts.py sender IF MAC [MICROSECONDS]
                                           sends frames to MAC at 1 kHz, or with that pause; "stop": prints
                                           [[number, ns], ...] and ends
@@ -53,6 +55,7 @@ class Guest:
         self.fd = os.open('/dev/net/tun', os.O_RDWR | os.O_NONBLOCK)
         fcntl.ioctl(self.fd, 0x400454ca, struct.pack('16sH', tap.encode(), 0x1002))  # TUNSETIFF, TAP | NO_PI
         self.seen, self.heard, self.running = [], 0, True
+        self.to, self.sent, self.due = None, 0, 0
 
     def icmp6(self, kind, code, body, to):
         pseudo = self.ip6 + to + struct.pack('!IHBB', 4 + len(body), 0, 0, 58)
@@ -99,11 +102,26 @@ class Guest:
         os.write(self.fd, b'\xff' * 6 + self.mac + struct.pack('!H', NUMBERED + 1) + bytes(46))
 
 
+    def foreign(self):
+        os.write(self.fd, b'\xff' * 6 + b'\2\0\0\0\0\x66' + struct.pack('!H', NUMBERED + 1) + bytes(46))
+
+    def number(self, mac):
+        self.to, self.due = bytes.fromhex(mac.replace(':', '')), time.monotonic()
+
+    def send_due(self):
+        while self.to and self.due <= time.monotonic():
+            os.write(self.fd, self.to + self.mac + struct.pack('!HQ', NUMBERED, self.sent) + bytes(38))
+            self.sent += 1
+            self.due += 0.001
+
+
 def guest(tap, mac, ip4, ip6):
     g = Guest(tap, mac, ip4, ip6)
     say('ready')
     while True:
-        ready = select.select([0] + ([g.fd] if g.running else []), [], [])[0]
+        wait = max(0, g.due - time.monotonic()) if g.to else None
+        ready = select.select([0] + ([g.fd] if g.running else []), [], [], wait)[0]
+        g.send_due()
         if g.fd in ready:
             g.take()
         if 0 not in ready:
@@ -116,6 +134,15 @@ def guest(tap, mac, ip4, ip6):
             say(str(time.time_ns()))
         elif line == 'heard':
             say(g.heard)
+        elif line.startswith('number '):
+            g.number(line.split()[1])
+            say('numbering')
+        elif line == 'numbers':
+            g.to = None
+            say(g.sent)
+        elif line == 'foreign':
+            g.foreign()
+            say('sent')
         elif line == 'speak':
             g.speak()
             say('spoken')

@@ -8,7 +8,9 @@
  *     check | plug | ready MS | wired MS | unplug | present | audit [INSTANCE] | undo | arm | announce | disarm |
  *     block MS (keeps the loop from turning) |
  *     hold_make [BYTES] (without BYTES as the agent makes it, with an undo step) | hold_remove |
- *     hold_open | hold_begin | hold_release | hold_backlog | hold_end | hold_close | quit
+ *     hold_open | hold_begin | hold_release | hold_backlog | hold_end | hold_close |
+ *     expect ADDRESS (after arm; gives a TCP port: the destination, which may carry frames) |
+ *     connect ADDRESS PORT (the source, which offers it) | paused | carried (what became of it) | part | quit
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -21,8 +23,10 @@
 #include "lib/json.h"
 #include "lib/log.h"
 #include "lib/text.h"
+#include "net/forward.h"
 #include "net/hold.h"
 #include "net/net.h"
+#include "net/tap_end.h"
 
 enum { OPTIONS_MAX = 4, LINE_MAX_SIZE = 256 };
 
@@ -33,6 +37,11 @@ struct tool {
     struct undo *undo;
     struct net_armed *armed;
     struct hold *hold;
+    struct channel_listener *listener;
+    struct forward_destination *destination;
+    struct forward_source *source;
+    struct loop_timer *timer;
+    bool turned, wired, ended;
     char line[LINE_MAX_SIZE];
     size_t length;
 };
@@ -198,10 +207,121 @@ static int do_hold_backlog(struct tool *t, const char *argument _unused_,
     return 0;
 }
 
+/* --- frames between two of these programs ------------------------------------------------------ */
+
+enum { CARRY_LIMIT_US = 30000000, LOOK_AGAIN_US = 100000 };
+static const char migration[] = "5c0ffee5-0000-4000-8000-000000000001",
+                  key[] = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+
+static void carried(void *aux, enum forward_carry_event event, bool wired, const char *why _unused_)
+{
+    struct tool *t = aux;
+
+    t->ended = event == FORWARD_CARRY_ENDED;
+    if (event != FORWARD_CARRY_TURNED)
+        return;
+    t->turned = true;
+    t->wired = wired;
+    if (t->destination)
+        (void)net_announce(t->armed);
+}
+
+static void look(void *aux)
+{
+    struct tool *t = aux;
+    bool way = false;
+
+    if (t->destination && net_has_way(t->net, t->port, &way, NULL) == 0)
+        forward_destination_way(t->destination, way);
+    loop_timer_arm(t->timer, LOOK_AGAIN_US);
+}
+
+static int do_expect(struct tool *t, const char *argument, struct json_object **result,
+                     struct err *e)
+{
+    if (!t->armed)
+        return err_set(e, ERR_USAGE, "nothing is armed");
+    if (channel_listener_new(&t->listener, t->loop, argument, 0, e) < 0 ||
+        forward_destination_new(&t->destination, t->loop, t->listener, &t->port, 1, FORWARD_HELD,
+                                migration, key, e) < 0)
+        return -1;
+    forward_destination_may_carry(t->destination, CARRY_LIMIT_US, carried, t);
+    t->timer = loop_timer_new(t->loop, "way of the port", look, t);
+    net_armed_watch(t->armed, look, t);
+    *result = json_object_new_int(channel_listener_port(t->listener));
+    return 0;
+}
+
+static int do_connect(struct tool *t, const char *argument, struct json_object **result _unused_,
+                      struct err *e)
+{
+    _cleanup_(tap_end_closep) struct tap_end *end = NULL;
+    char address[64];
+    int port;
+
+    if (sscanf(argument, "%63s %d", address, &port) != 2)
+        return err_set(e, ERR_USAGE, "an address and a port are needed");
+    if (net_share_tap(t->net, t->port, &end, e) < 0 ||
+        forward_source_new(&t->source, t->loop, &t->port, 1, FORWARD_HELD, address, port, migration,
+                           key, e) < 0)
+        return -1;
+    forward_source_keep(t->source, &t->port, &end, 1, CARRY_LIMIT_US, carried, t);
+    return 0;
+}
+
+static int do_paused(struct tool *t, const char *argument _unused_, struct json_object **result,
+                     struct err *e _unused_)
+{
+    if (t->source)
+        forward_source_paused(t->source);
+    if (t->destination)
+        forward_destination_paused(t->destination);
+    *result = json_object_new_boolean(
+        t->source ? forward_source_is_carrying(t->source)
+                  : t->destination && forward_destination_is_carrying(t->destination));
+    return 0;
+}
+
+static int do_carried(struct tool *t, const char *argument _unused_, struct json_object **result,
+                      struct err *e _unused_)
+{
+    struct forward_counts counts = {0};
+
+    if (t->source)
+        forward_source_counts(t->source, &counts);
+    if (t->destination)
+        forward_destination_counts(t->destination, &counts);
+    *result = json_object_new_object();
+    json_add_int(*result, "forwarded", (int64_t)counts.forwarded);
+    json_add_int(*result, "carried", (int64_t)counts.carried);
+    json_add_int(*result, "foreign", (int64_t)counts.foreign);
+    json_add_int(*result, "dropped", (int64_t)counts.dropped);
+    json_add_bool(*result, "turned", t->turned);
+    json_add_bool(*result, "wired", t->wired);
+    json_add_bool(*result, "ended", t->ended);
+    return 0;
+}
+
+static int do_part(struct tool *t, const char *argument _unused_,
+                   struct json_object **result _unused_, struct err *e _unused_)
+{
+    loop_timer_free(STEAL(t->timer));
+    net_disarm(STEAL(t->armed));
+    forward_source_free(STEAL(t->source));
+    forward_destination_free(STEAL(t->destination));
+    channel_listener_free(STEAL(t->listener));
+    return 0;
+}
+
 static const struct {
     const char *name;
     command_fn run;
-} commands[] = {{"hold_make", do_hold_make},
+} commands[] = {{"expect", do_expect},
+                {"connect", do_connect},
+                {"paused", do_paused},
+                {"carried", do_carried},
+                {"part", do_part},
+                {"hold_make", do_hold_make},
                 {"hold_remove", do_hold_remove},
                 {"hold_open", do_hold_open},
                 {"hold_close", do_hold_close},
@@ -322,6 +442,7 @@ int main(int argc, char **argv)
         rc = loop_run(t.loop, &e);
     if (rc < 0)
         (void)fprintf(stderr, "net_tool: %s\n", e.text);
+    (void)do_part(&t, "", NULL, NULL);
     hold_close(t.hold);
     net_disarm(t.armed);
     undo_free(t.undo);

@@ -1254,3 +1254,144 @@ def test_a_hook_that_was_taken_away_is_put_there_again(world):
     sent = sender.ask('stop')
     good(t.ask('hold_end'))
     assert set(n for n, _ in received(guest)) >= set(range(100)) and len(sent) >= 100
+
+
+# --- a port that is wired late ----------------------------------------------------------------------------------
+
+class Carry:
+    """The guest at host a; frames of the client for it, and its own to a listener in the fabric, both 1 kHz and numbered; a line between the hosts."""
+
+    LISTENER = '02:00:00:00:0f:01'
+
+    def __init__(self, world, source, a, b):
+        self.world, self.a, self.b = world, a, b
+        self.source = source
+        world.a.ip('link', 'add', 'line', 'type', 'veth', 'peer', 'name', 'line', 'netns', world.b.name)
+        for host, address in ((world.a, '203.0.113.1/24'), (world.b, '203.0.113.2/24')):
+            host.ip('addr', 'add', address, 'dev', 'line')
+            host.ip('link', 'set', 'line', 'up')
+        self.listener = world.client.part('guest', 'hear', self.LISTENER, '198.51.100.9', '2001:db8::9')
+        for host, tap in ((world.client, 'hear'), (world.a, TAP)):  # their readers may have to wait for a processor
+            host.ip('link', 'set', tap, 'txqueuelen', '10000', 'up')
+        # a bridge at the client: its own address stays on eth1, which is not needed here
+        world.client.ip('link', 'add', 'cbr', 'type', 'bridge', 'stp_state', '0', 'forward_delay', '0')
+        world.client.ip('link', 'set', 'cbr', 'up')
+        for link in ('hear', 'eth1'):
+            world.client.ip('link', 'set', link, 'master', 'cbr')
+        self.listener.tell('speak')
+
+    def prepare(self, destination):
+        """As the agents do while the guest is copied; its tap at the destination is there."""
+        good(self.b.ask('hold_make 16777216'))
+        good(self.b.ask('arm'))
+        port = good(self.b.ask('expect 203.0.113.2'))
+        self.destination = destination()
+        good(self.a.ask(f'connect 203.0.113.2 {port}'))
+        wait_until('offer to carry', lambda: self.world.b.has('cry' + TAP[3:]))
+        self.sender = self.world.client.part('sender', 'eth1', MAC)
+
+    def move(self):
+        """The guest stops at the source, and its QEMU ends; it runs at the destination and speaks."""
+        time.sleep(0.2)
+        self.first = int(self.source.tell('stop'))
+        for tool in (self.a, self.b):
+            assert good(tool.ask('paused')) is True
+        self.before = self.source.ask('dump')
+        self.source.end()
+        assert self.world.a.has(TAP), 'the tap went with its holder'
+        self.destination.tell(f'number {self.LISTENER}')
+        time.sleep(0.5)
+
+    def turned(self):
+        wait_until('cut-over', lambda: all(good(t.ask('carried'))['turned'] for t in (self.a, self.b)))
+        time.sleep(0.3)
+
+    def end(self):
+        """What was lost to the guest and from it, and in which order what came came."""
+        sent, numbers = self.sender.ask('stop'), int(self.destination.tell('numbers'))
+        seen, heard = received(self.destination), received(self.listener)
+        counts = [good(t.ask('carried')) for t in (self.a, self.b)]
+        for t in (self.a, self.b):
+            good(t.ask('part'))
+        assert not self.world.a.has(TAP) and not self.world.b.has('cry' + TAP[3:])
+        assert 'computed-' not in self.world.b.exec('nft', 'list', 'tables')
+        to_guest, from_guest = [n for n, _ in self.before + seen], [n for n, _ in heard]
+        lost = lost_between(sent, 0, self.before, seen), sorted(set(range(numbers)) - set(from_guest))
+        repeated = len(to_guest) - len(set(to_guest)), len(from_guest) - len(set(from_guest))
+        print(f'to the guest {len(sent)}, from it {numbers}: lost {len(lost[0])} and {len(lost[1])}, repeated {repeated}, {counts}')
+        return lost, repeated, (overtaken(to_guest), overtaken(from_guest)), counts
+
+
+def overtaken(numbers):
+    """How many came for the first time after a later one."""
+    seen, highest, late = set(), -1, 0
+    for n in numbers:
+        late += n < highest and n not in seen
+        seen.add(n)
+        highest = max(highest, n)
+    return late
+
+
+def carried_on_bridges(world):
+    bridge_with_uplink(world.a)
+    source = world.a.guest()
+    into_bridge(world.a)
+    wait_until('learning', lambda: source.tell('speak') and fdb_port(world.a) == TAP)
+    options = 'net.bridge_without_uplink=yes', 'agent.control_plane=standalone'
+    c = Carry(world, source, world.a.tool(*options), world.b.tool(*options))
+    good(c.b.ask('plug'))
+
+    def arrive():
+        guest = world.b.guest()
+        into_bridge(world.b)
+        return guest
+    c.prepare(arrive)
+    c.move()
+    return c
+
+
+def test_a_carried_guests_tap_that_is_taken_out_of_its_bridge_on_the_source_is_put_back(world):
+    """As Neutron's agent does it when the binding is activated elsewhere."""
+    c = carried_on_bridges(world)
+    world.a.ip('link', 'set', TAP, 'nomaster')
+    wait_until('tap in its bridge', lambda: world.a.links(TAP)[0].get('master') == BRIDGE and fdb_port(world.a) == TAP)
+    time.sleep(0.3)
+    world.b.ip('link', 'set', 'eth1', 'master', BRIDGE)
+    c.turned()
+    lost, _, _, counts = c.end()
+    assert max(map(len, lost)) < 100 and counts[0]['dropped'] == 0, (lost, counts)
+
+
+def test_frames_are_carried_until_a_bridge_gets_its_uplink_and_none_is_lost_or_overtaken(world):
+    c = carried_on_bridges(world)
+    assert fdb_port(world.a) == TAP
+    c.destination.tell('foreign')
+    wait_until('refusal', lambda: good(c.b.ask('carried'))['foreign'] > 0)
+    world.b.ip('link', 'set', 'eth1', 'master', BRIDGE)
+    c.turned()
+    assert fdb_port(world.b) == TAP
+    lost, repeated, late, counts = c.end()
+    assert lost == ([], []) and late == (0, 0) and sum(repeated) <= 6, (lost, repeated, late)
+    assert all(n['wired'] and n['carried'] > 100 and n['forwarded'] > 100 and n['dropped'] == 0 for n in counts), counts
+
+
+def test_ovs_frames_are_carried_until_the_port_gets_its_vlan(world, switches):
+    """This switch is a process, which reads taps before any barrier: around the cut-over frames come twice, and so perhaps not in order; and
+    which loses what a guest sends while it waits for a processor."""
+    a, b = switches
+    c = Carry(world, ovs_source(world, a), ovs_tool(world.a, a), ovs_tool(world.b, b))
+    good(c.b.ask('plug'))
+
+    def arrive():
+        guest = world.b.guest()
+        wait_until('tap in the switch', lambda: b.ofport(TAP) > 0)
+        return guest
+    c.prepare(arrive)
+    c.move()
+    assert a.fdb_vlan() == (a.ofport(TAP), VLAN)
+    b.vsctl('set', 'port', TAP, f'tag={VLAN}')
+    c.turned()
+    assert b.fdb_vlan() == (b.ofport(TAP), VLAN)
+    lost, _, _, counts = c.end()
+    assert max(map(len, lost)) <= 50, lost
+    assert all(n['wired'] and n['carried'] > 100 and n['forwarded'] > 100 and n['dropped'] == 0 for n in counts), counts
