@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "agent/carrying.h"
 #include "lib/json.h"
 #include "virt/storage.h"
 
@@ -60,6 +61,14 @@ static int other_migration(const struct check_subject *s, enum migration_role ro
 
 static int rule_no_other_from_here(const struct check_subject *s, char **found, struct err *e)
 {
+    const struct migration *arrival =
+        migration_find_instance(s->agent, MIGRATION_DESTINATION, instance_uuid(s->instance));
+
+    if (arrival && carrying_is_on(arrival))
+        return err_set(e, ERR_INSTANCE_STATE,
+                       "instance %s: its network has not followed it from %s to %s yet (migration "
+                       "%s)",
+                       instance_uuid(s->instance), arrival->source_host, s->host, arrival->uuid);
     return other_migration(s, MIGRATION_SOURCE, found, e);
 }
 

@@ -5,6 +5,7 @@
  */
 #include "agent/destination.h"
 
+#include "agent/carrying.h"
 #include "agent/checks.h"
 #include "agent/forwarding.h"
 #include "agent/source.h"
@@ -319,6 +320,7 @@ static void arm(struct migration *m, const struct port_list *ports)
     m->armed = NULL;
     if (net_arm(m->agent->net, ports->items, ports->count, &m->armed, &e) < 0)
         log_err(LOG_LEVEL_WARNING, &e, "migration %s: the ports cannot be announced", m->uuid);
+    carrying_watch(m);
 }
 
 void destination_arm(struct migration *m)

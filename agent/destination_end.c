@@ -5,6 +5,7 @@
  */
 #include "agent/destination.h"
 
+#include "agent/carrying.h"
 #include "agent/forwarding.h"
 #include "agent/node.h"
 #include "agent/parts.h"
@@ -217,10 +218,22 @@ static void ports_moved(void *aux, struct json_object *network_info, const struc
 }
 
 /* The bindings are this host's now if the source activated them; if it could not, this does. */
+static void network_turned(void *aux, const struct err *failure)
+{
+    struct told *told = aux;
+    struct migration *m = told->migration;
+
+    if (m->agent->closing)
+        told_end(told, failure);
+    else
+        cloud_ports_move_here(m->agent->cloud, m->context, m->instance, ports_moved, told);
+}
+
 static void move_ports(struct migration *m, cloud_done_fn done, void *aux)
 {
-    cloud_ports_move_here(m->agent->cloud, m->context, m->instance, ports_moved,
-                          told_new(m, done, aux));
+    if (carrying_is_on(m)) /* the source need not wait for its answer until then */
+        answer_source(m);
+    carrying_wait(m, network_turned, told_new(m, done, aux));
 }
 
 /* A control plane that is slow does not make the source think that its guest was lost. */

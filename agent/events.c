@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the rooms tell the agent: libvirt's events, the direct line, the bus. */
+#include "agent/carrying.h"
 #include "agent/destination.h"
 #include "agent/forwarding.h"
 #include "agent/instance_build.h"
@@ -57,7 +58,8 @@ static void source_paused(struct migration *m, int64_t at_us)
     migration_stamp_at(m, TIMELINE_PAUSED, at_us, 0);
     if (m->peer)
         migration_stamp(m, TIMELINE_SIGNAL_SENT);
-    bindings_switch(m);
+    if (!carrying_holds_bindings(m))
+        bindings_switch(m);
     m->switching = !m->suspended_by_us;
     m->progress.paused_us = at_us;
     m->progress.resumed_us = 0;
@@ -148,10 +150,11 @@ static void destination_event(struct migration *m, enum virt_event event, int64_
     m->progress.resumed_us = at_us;
     forwarding_resumed(m);
     /* again: for a Python source this is the first, for ours it repairs what came too early */
-    if (m->armed)
+    bool announces = m->armed && !carrying_is_on(m);
+    if (announces)
         m->progress.announced = (int)net_announce(m->armed);
     migration_stamp_at(m, TIMELINE_RESUMED, at_us, 0);
-    if (m->armed)
+    if (announces)
         migration_stamp(m, TIMELINE_ANNOUNCED);
     machine_event(m, MACHINE_EVENT_ARRIVED);
 }
@@ -230,10 +233,11 @@ void agent_switchover_signal(void *aux, const char *migration_uuid, enum switcho
     }
     m->progress.paused_us = at_us;
     forwarding_paused(m); /* first: from the announcement on, newer frames come */
-    if (m->armed)
+    bool announces = m->armed && !carrying_is_on(m);
+    if (announces)
         m->progress.announced = (int)net_announce(m->armed);
     migration_stamp_at(m, TIMELINE_SIGNAL_RECEIVED, at_us, 0);
-    if (m->armed)
+    if (announces)
         migration_stamp(m, TIMELINE_ANNOUNCED);
     log_debug("migration %s: the source paused the guest; %d port(s) announced %lld us later",
               m->uuid, m->progress.announced, (long long)(clock_monotonic_us() - at_us));

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/forwarding.h"
 
+#include "agent/carrying.h"
 #include "agent/destination.h"
+#include "lib/clock.h"
 #include "lib/json.h"
 #include "lib/log.h"
 #include "lib/text.h"
@@ -83,6 +85,7 @@ void forwarding_expect(struct migration *m, struct json_object *facts)
     json_add_string(facts, "mode", switchover_mode_name(m->switchover_mode));
     if (m->forward_destination)
         json_add_int(facts, "stream_port", channel_listener_port(m->agent->streams));
+    carrying_permit(m, facts);
 }
 
 /* What takes the kernel a while to give back. */
@@ -90,6 +93,7 @@ struct leftovers {
     struct forward_source *source;
     struct forward_destination *destination;
     struct port_list holds;
+    void (*then)(struct migration *m);
 };
 
 static void close_ends(struct leftovers *left)
@@ -110,6 +114,14 @@ static int clear_up(struct migration_job *job, struct err *e _unused_)
     return 0;
 }
 
+static void cleared_up(struct migration_job *job)
+{
+    struct leftovers *left = job->aux;
+
+    if (left->then)
+        left->then(job->migration);
+}
+
 static void release_leftovers(struct migration_job *job)
 {
     struct leftovers *left = job->aux;
@@ -120,15 +132,17 @@ static void release_leftovers(struct migration_job *job)
 }
 
 /* On a worker: the loop has other guests to look after. */
-static void let_go(struct migration *m, bool holds)
+static void let_go(struct migration *m, bool holds, void (*then)(struct migration *m))
 {
     struct leftovers *left = NEW(struct leftovers);
     struct migration_job job = {.name = "end the forwarding of frames",
                                 .run = clear_up,
+                                .done = cleared_up,
                                 .release = release_leftovers,
                                 .aux = left};
     struct err e = ERR_INIT;
 
+    left->then = then;
     left->source = STEAL(m->forward_source);
     left->destination = STEAL(m->forward_destination);
     if (left->source)
@@ -145,7 +159,7 @@ void forwarding_expect_again(struct migration *m)
     if (!m->agent->streams || !m->switchover_key[0] ||
         switchover_mode_wanted(m->agent->conf) < SWITCHOVER_MODE_FORWARD)
         return;
-    let_go(m, true);
+    let_go(m, true, NULL);
     expect(m, SWITCHOVER_MODE_FORWARD);
 }
 
@@ -171,6 +185,7 @@ void forwarding_connect(struct migration *m, struct json_object *facts)
     else
         m->switchover_mode = mode;
     port_list_clear(&ports);
+    carrying_offer(m, facts);
 }
 
 /* ---- both ---- */
@@ -197,7 +212,7 @@ void forwarding_reverted(struct migration *m)
         forward_destination_reverted(m->forward_destination);
 }
 
-static void count(const struct migration *m, struct forward_counts *out)
+void forwarding_counts(const struct migration *m, struct forward_counts *out)
 {
     *out = m->forwarded;
     if (m->forward_source)
@@ -208,19 +223,24 @@ static void count(const struct migration *m, struct forward_counts *out)
 
 void forwarding_free(struct migration *m)
 {
-    count(m, &m->forwarded);
+    forwarding_counts(m, &m->forwarded);
     forward_source_free(STEAL(m->forward_source));
     forward_destination_free(STEAL(m->forward_destination));
 }
 
 void forwarding_end(struct migration *m)
 {
+    forwarding_end_then(m, NULL);
+}
+
+void forwarding_end_then(struct migration *m, void (*then)(struct migration *m))
+{
     bool held = m->forward_destination && m->switchover_mode == SWITCHOVER_MODE_HOLD;
 
     if (!m->forward_source && !m->forward_destination)
         return;
-    count(m, &m->forwarded);
-    let_go(m, held && m->state == MACHINE_DESTINATION_COMPLETED);
+    forwarding_counts(m, &m->forwarded);
+    let_go(m, held && m->state == MACHINE_DESTINATION_COMPLETED, then);
     if (m->forwarded.forwarded || m->forwarded.dropped || m->forwarded.returned)
         log_info("migration %s: %llu frame(s) forwarded at the switch-over, %llu of them from "
                  "before it was known; %llu given back, %llu lost",
@@ -234,11 +254,13 @@ struct json_object *forwarding_account(const struct migration *m)
     struct json_object *o = json_object_new_object();
     struct forward_counts counts;
 
-    count(m, &counts);
+    forwarding_counts(m, &counts);
     json_add_string(o, "mode", switchover_mode_name(m->switchover_mode));
     json_add_int(o, "forwarded", (int64_t)counts.forwarded);
     json_add_int(o, "held", (int64_t)counts.held);
     json_add_int(o, "dropped", (int64_t)counts.dropped);
     json_add_int(o, "returned", (int64_t)counts.returned);
+    json_add_int(o, "carried", (int64_t)counts.carried);
+    json_add_int(o, "carried_ms", counts.carried_us ? counts.carried_us / USEC_PER_MSEC : -1);
     return o;
 }

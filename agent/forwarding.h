@@ -35,8 +35,12 @@ void forwarding_reverted(struct migration *migration);
 
 /* Ends it. At the destination of a guest that came, a job takes the holding devices away. */
 void forwarding_end(struct migration *migration);
+/* Source: the same; `then` runs when all is given back to the kernel. */
+void forwarding_end_then(struct migration *migration, void (*then)(struct migration *migration));
+void forwarding_counts(const struct migration *migration, struct forward_counts *out);
 /* Frees what is there, without a word; for the end of the migration's memory. */
 void forwarding_free(struct migration *migration);
 
-/* {"mode": word, "forwarded": n, "held": n, "dropped": n, "returned": n}: new reference. */
+/* {"mode": word, "forwarded": n, "held": n, "dropped": n, "returned": n, "carried": n, "carried_ms": n}: new
+ * reference. carried_ms -1: nothing was carried. */
 struct json_object *forwarding_account(const struct migration *migration);

@@ -6,6 +6,7 @@
  */
 #include "agent/instance_build.h"
 
+#include "agent/carrying.h"
 #include "agent/instance_make.h"
 #include "agent/node.h"
 #include "cloud/instances.h"
@@ -57,6 +58,7 @@ static void abort_migration(struct operation *op, struct migration *m)
     struct terminate *terminate = terminate_of(op);
     struct err e = ERR_INIT;
 
+    carrying_give_up(m);
     if (terminate->migration)
         migration_unref(terminate->migration);
     terminate->migration = migration_ref(m);

@@ -2,6 +2,7 @@
 /* Making, finding and ending migrations; jobs of migrations. Status and account: account.c. */
 #include "agent/migration.h"
 
+#include "agent/carrying.h"
 #include "agent/forwarding.h"
 #include "agent/parts.h"
 #include <assert.h>
@@ -55,6 +56,7 @@ static void migration_free(struct migration *m)
     net_disarm(m->armed);
     switchover_peer_free(m->peer);
     forwarding_free(m);
+    loop_timer_free(m->carrying.timer);
     undo_free(m->undo);
     rpc_request_freep(&m->request);
     instance_freep(&m->instance);
@@ -266,6 +268,7 @@ void migration_drop_waiting(struct migration *migration)
         migration->writers_waiting = job->next;
         job_release(job);
     }
+    carrying_drop_waiting(migration);
     parts_drop_waiting(migration);
 }
 

@@ -103,6 +103,15 @@ struct migration {
     struct forward_source *forward_source;
     struct forward_destination *forward_destination;
     struct forward_counts forwarded; /* once it has ended */
+    struct carrying_state {          /* agent/carrying.h */
+        bool permitted;              /* destination */
+        bool looking, look_again;
+        bool binds_late; /* source: the bindings wait for the turn */
+        bool lasts;      /* from the turn to the end */
+        struct loop_timer *timer;
+        cloud_done_fn done; /* who waits for the end */
+        void *aux;
+    } carrying;
 
     /* source */
     bool holds_place;

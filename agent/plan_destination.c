@@ -145,6 +145,7 @@ static struct json_object *visit_answer(const struct visit *v)
     json_add(o, "bases", json_object_get(v->bases));
     json_add_string(o, "images_type", conf_string(v->conf, CONF_libvirt_images_type));
     json_add_string(o, "switchover", switchover_mode_name(switchover_mode_here(v->agent)));
+    json_add_string(o, "late_wiring", conf_string(v->conf, CONF_net_late_wiring));
     return o;
 }
 

@@ -314,6 +314,10 @@ static struct json_object *tell_switchover(const struct plan *plan)
     json_add_string(o, "source", switchover_mode_name(here));
     json_add_string(o, "destination", told);
     json_add_string(o, "mode", told ? switchover_mode_name(here < there ? here : there) : NULL);
+    json_add_bool(o, "carries",
+                  here >= SWITCHOVER_MODE_FORWARD && there >= SWITCHOVER_MODE_FORWARD &&
+                      text_equal(conf_string(plan->agent->conf, CONF_net_late_wiring), "carry") &&
+                      text_equal(json_get_string(plan->answer, "late_wiring", "wait"), "carry"));
     return o;
 }
 

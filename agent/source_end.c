@@ -4,6 +4,7 @@
  * taking back. A disk of this host is removed only after the destination said that the guest runs there
  * and that word is in the journal (promise S2); a guest that may run there is never resumed here (S1).
  */
+#include "agent/carrying.h"
 #include "agent/forwarding.h"
 #include "agent/parts.h"
 #include "agent/source.h"
@@ -270,7 +271,8 @@ void source_finish(struct migration *m)
     migration_wait_end(m);
     if (m->abort_requested)
         migration_note(m, "the abort came too late: the guest is on %s", m->destination_host);
-    bindings_switch(m); /* the pause did it; after a restart, or without its event, now */
+    if (!carrying_holds_bindings(m))
+        bindings_switch(m); /* the pause did it; after a restart, or without its event, now */
     save_host(m, host_saved, migration_ref(m));
     migration_submit(m, &job, false, true);
 }
@@ -395,15 +397,29 @@ static void submit_clean(struct migration *m, struct parts *parts)
     migration_submit(m, &job, false, true);
 }
 
+/* Ends the part that source_clean() held. */
+static void network_turned(void *aux, const struct err *failure _unused_)
+{
+    struct migration *m = aux;
+    struct parts *parts = m->parts;
+
+    if (!m->agent->closing) {
+        submit_clean(m, parts);
+        parts_add(parts, "the destination's port bindings", bindings_part_switch);
+        parts_add(parts, "the migration's allocation", drop_allocation);
+    }
+    parts_end(parts);
+}
+
+/* A network that follows late is first: the guest's port here is its way until then. */
 void source_clean(struct migration *m)
 {
     struct parts *parts = parts_open(m, MACHINE_EVENT_CLEANED);
 
     monitor_stop(m);
     m->tries = 0;
-    submit_clean(m, parts);
-    parts_add(parts, "the destination's port bindings", bindings_part_switch);
-    parts_add(parts, "the migration's allocation", drop_allocation);
+    parts_hold(parts);
+    carrying_wait(m, network_turned, m);
     parts_close(parts);
 }
 

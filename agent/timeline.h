@@ -37,6 +37,8 @@
     X(POST_COPY_RECOVERED, "post_copy_recovered", true, "post-copy goes on")                       \
     X(REVERTED, "reverted", true, "guest runs on the source again")                                \
     X(RETURNED, "returned", false, "libvirt's call returned")                                      \
+    X(NETWORK_TURNED, "network_turned", true,                                                      \
+      "network turned, late: frames are not carried any more")                                     \
     X(CONFIRMED, "confirmed", false, "destination confirmed")                                      \
     X(CLEANED, "cleaned", false, "source cleaned up")                                              \
     X(ENDED, "ended", false, "end")

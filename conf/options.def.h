@@ -779,6 +779,16 @@ OPT(net, wiring_timeout, INT, "4000", .min = 0, .max = 60000, .unit = "ms", .fla
     .more = "That agent looks every two seconds. A guest that came before is cut off until then. Only where Nova directs this host, and not "
             "with OVN, which follows the tap.",
     .nova = "none", .since = "0.2")
+OPT(net, late_wiring, ENUM, "wait", .words = "wait|carry", .flags = CONF_RELOAD,
+    .help = "What becomes of a guest that comes here before its ports are wired, by those whose network it is.",
+    .more = "wait: it is waited for (wiring_timeout), then the guest comes all the same and is cut off until they are. carry: besides, its port at "
+            "the source is kept, and frames go both ways between the hosts, encrypted, until they are. Only where both hosts say carry and do "
+            "forward or hold; behind the source's security rules, and for ports that outlive the guest there (not libvirt's own in Open vSwitch).",
+    .nova = "none", .since = "0.3")
+OPT(net, carry_timeout, INT, "60", .min = 1, .max = 600, .unit = "s", .flags = CONF_RELOAD,
+    .help = "How long, with late_wiring = carry, a guest's frames are carried at most before it is cut off until its ports are wired.",
+    .more = "The migration is not over before, and what the guest had on the source stays there.",
+    .nova = "none", .since = "0.3")
 OPT(net, mtu, INT, "0", .min = 0, .max = 65535, .unit = "bytes",
     .help = "MTU of interfaces whose network does not give one; 0 leaves the kernel's.",
     .nova = "none", .since = "0.1")

@@ -233,6 +233,8 @@ static void show_switchover(const struct page *page, struct json_object *o)
                text_format("%s (the source does %s, the destination %s)", mode ? mode : "unknown",
                            json_get_string(o, "source", "-"),
                            json_get_string(o, "destination", "does not tell")));
+    if (json_get_bool(o, "carries", false))
+        pair(page, "late wiring", "frames are carried between the hosts until the ports are wired");
 }
 
 static void show_queue(const struct page *page, struct json_object *o)

@@ -225,12 +225,17 @@ static void switchover(struct text_buffer *out, struct json_object *result)
     struct json_object *s = json_get(result, "switchover");
     bool announced = json_get_bool(result, "switchover_announced", false);
     int64_t forwarded = json_get_int(s, "forwarded", 0), lost = json_get_int(s, "dropped", 0);
+    int64_t carried_ms = json_get_int(s, "carried_ms", -1);
     struct text_buffer b = TEXT_BUFFER_INIT;
 
-    text_buffer_add(&b, announced ? "announced at the pause" : "not announced");
+    text_buffer_add(&b, carried_ms >= 0 ? "announced late"
+                        : announced     ? "announced at the pause"
+                                        : "not announced");
     if (forwarded > 0)
         text_buffer_printf(&b, ", %" PRId64 " frame%s forwarded", forwarded,
                            forwarded == 1 ? "" : "s");
+    if (carried_ms >= 0)
+        text_buffer_printf(&b, ", frames carried for %.1f s", (double)carried_ms / 1000);
     if (lost > 0)
         text_buffer_printf(&b, ", %" PRId64 " lost", lost);
     _cleanup_(str_freep) char *text = text_buffer_take(&b);
