@@ -189,6 +189,16 @@ static void add_identity(struct json_object *o, const struct migration *m)
     add_time(o, "updated_at", m->updated_us);
 }
 
+static void add_told(struct json_object *o, const struct policy_told *t)
+{
+    add_optional(o, "expected_downtime_ms", t->pause_ms);
+    add_optional(o, "expected_downtime_low_ms", t->pause_low_ms);
+    add_optional(o, "expected_downtime_high_ms", t->pause_high_ms);
+    add_optional(o, "time_left_s", policy_told_s(t->time_left_ms));
+    add_optional(o, "time_left_low_s", policy_told_low_s(t->time_left_low_ms));
+    add_optional(o, "time_left_high_s", policy_told_high_s(t->time_left_high_ms));
+}
+
 static void add_progress(struct json_object *o, const struct migration_progress *p)
 {
     const struct virt_job *j = &p->job;
@@ -203,8 +213,7 @@ static void add_progress(struct json_object *o, const struct migration_progress 
     json_add_int(o, "iteration", j->iteration);
     json_add_int(o, "throttle_percent", j->throttle_percent);
     json_add_int(o, "downtime_limit_ms", p->downtime_limit_ms);
-    add_optional(o, "expected_downtime_ms", p->expected_downtime_ms);
-    add_optional(o, "time_left_s", p->time_left_s);
+    add_told(o, &p->told);
 }
 
 /* For people: the time of the whole migration, as soon as its size is known. */

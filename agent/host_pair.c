@@ -5,7 +5,7 @@
 
 struct host_pair {
     char *host;
-    int64_t overhead_ms, bandwidth;
+    int64_t overhead_ms, bandwidth, link, pause_stray_ms;
     struct host_pair *next;
 };
 
@@ -48,12 +48,44 @@ int64_t host_pair_bandwidth(const struct agent *agent, const char *host)
     return pair ? pair->bandwidth : 0;
 }
 
+int64_t host_pair_link(const struct agent *agent, const char *host)
+{
+    const struct host_pair *pair = find(agent, host);
+
+    return !pair ? 0 : pair->bandwidth > 0 ? pair->bandwidth : pair->link;
+}
+
+int64_t host_pair_pause_stray_ms(const struct agent *agent, const char *host)
+{
+    const struct host_pair *pair = find(agent, host);
+
+    return pair ? pair->pause_stray_ms : 0;
+}
+
 /* What goes as fast as it may tells nothing of the network. */
 static bool was_limited(const struct migration *m)
 {
-    double limit = (double)m->bandwidth_mib * (1 << 20);
+    return policy_is_limited(&m->policy, migration_bandwidth_limit(m));
+}
 
-    return limit > 0.0 && m->policy.usual_throughput >= 0.8 * limit;
+/* With a limit, and a network that was never seen without, nobody knows which part of a pause took the longer: it is
+ * taken for the memory's. */
+static void learn_pause(struct host_pair *pair, const struct migration *m, int64_t measured_ms)
+{
+    const struct policy_told *told = &m->progress.told;
+    int64_t known_ms = m->policy.overhead_ms > 0 ? m->policy.overhead_ms : POLICY_OVERHEAD_MS;
+
+    if (measured_ms < 0 || told->pause_ms < 0)
+        return;
+    if (was_limited(m) && pair->bandwidth == 0) {
+        if (told->pause_rest > 0)
+            pair->link = policy_learn_link(pair->link, told->pause_rest, known_ms, measured_ms);
+        return;
+    }
+    pair->overhead_ms =
+        policy_learn_overhead_ms(m->policy.overhead_ms, told->pause_ms, measured_ms);
+    pair->pause_stray_ms =
+        policy_learn_stray_ms(m->policy.pause_stray_ms, told->pause_ms, measured_ms);
 }
 
 void host_pair_learn(struct migration *m, int64_t measured_ms)
@@ -62,9 +94,7 @@ void host_pair_learn(struct migration *m, int64_t measured_ms)
 
     if (m->policy.forced || m->policy.post_copy_started)
         return; /* the pause was another */
-    if (measured_ms >= 0 && m->progress.expected_downtime_ms >= 0)
-        pair->overhead_ms = policy_learn_overhead_ms(m->policy.overhead_ms,
-                                                     m->progress.expected_downtime_ms, measured_ms);
+    learn_pause(pair, m, measured_ms);
     if (m->policy.usual_throughput > 0.0 && !was_limited(m) &&
         m->progress.job.memory_processed >= ENOUGH_BYTES)
         pair->bandwidth = (int64_t)m->policy.usual_throughput;

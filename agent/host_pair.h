@@ -14,6 +14,10 @@ struct migration;
 /* 0 = nothing is known yet. */
 int64_t host_pair_overhead_ms(const struct agent *agent, const char *host);
 int64_t host_pair_bandwidth(const struct agent *agent, const char *host); /* bytes a second */
+/* What memory gets in a pause, in which no limit holds: bytes a second. */
+int64_t host_pair_link(const struct agent *agent, const char *host);
+/* By how much pauses were told wrongly on the average. */
+int64_t host_pair_pause_stray_ms(const struct agent *agent, const char *host);
 /* A migration completed whose pause was measured (-1 = was not). Once for each, before its newest sample goes. */
 void host_pair_learn(struct migration *migration, int64_t measured_ms);
 void host_pairs_close(struct agent *agent);

@@ -31,8 +31,7 @@ struct migration *migration_new(struct agent *agent, enum migration_role role, c
     m->instance = instance_copy(instance);
     m->progress.downtime_ms = -1;
     m->measured.dirty_rate = -1;
-    m->progress.expected_downtime_ms = -1;
-    m->progress.time_left_s = -1;
+    m->progress.told = POLICY_TOLD_NOTHING;
     m->progress.actions = json_object_new_array();
     m->final_state = MACHINE_SOURCE_FAILED;
     m->created_us = m->updated_us = clock_realtime_us();

@@ -26,17 +26,16 @@ struct migration_progress {
     int64_t ended_us;
     struct virt_job job; /* newest sample */
     bool has_job;
-    double throughput;            /* bytes a second, smoothed */
-    int64_t downtime_limit_ms;    /* in force */
-    int64_t expected_downtime_ms; /* -1 unknown */
-    int64_t time_left_s;          /* -1 unknown */
-    bool last_pass;               /* the guest is to be stopped at the end of the pass that runs */
-    int64_t paused_us;            /* the guest stopped for the switch-over; 0 */
-    int64_t resumed_us;           /* destination, or source after a failure; 0 */
-    int64_t downtime_ms;          /* measured; -1 = not known */
-    int64_t average_throughput;   /* bytes a second, at the end */
-    int announced;                /* ports announced at the switch-over */
-    struct json_object *actions;  /* array of sentences: what the policy and operators did */
+    double throughput;         /* bytes a second, smoothed */
+    int64_t downtime_limit_ms; /* in force */
+    struct policy_told told;
+    bool last_pass;              /* the guest is to be stopped at the end of the pass that runs */
+    int64_t paused_us;           /* the guest stopped for the switch-over; 0 */
+    int64_t resumed_us;          /* destination, or source after a failure; 0 */
+    int64_t downtime_ms;         /* measured; -1 = not known */
+    int64_t average_throughput;  /* bytes a second, at the end */
+    int announced;               /* ports announced at the switch-over */
+    struct json_object *actions; /* array of sentences: what the policy and operators did */
 };
 
 /* agent/bindings.c: the host that Neutron wires the ports on, as far as the source knows. */
@@ -305,6 +304,8 @@ void destination_accept(struct agent *agent, struct rpc_request *request); /* pr
 void destination_post(struct agent *agent, struct rpc_request *request);
 void destination_rollback(struct agent *agent, struct rpc_request *request);
 
+/* Of memory, in force: bytes a second; 0 = none. */
+int64_t migration_bandwidth_limit(const struct migration *migration);
 /* agent/source_measure.c: what is known of a migration before it starts, for the policy. */
 struct policy_outlook source_outlook(const struct migration *migration);
 

@@ -306,6 +306,7 @@ static struct policy_sample to_sample(const struct migration *m, const struct vi
         .iteration = job->iteration,
         .throttle_percent = job->throttle_percent,
         .downtime_ms = job->downtime_ms,
+        .bandwidth_limit = migration_bandwidth_limit(m),
     };
 }
 
@@ -359,8 +360,7 @@ static void decide(struct migration *m)
         act(m, &decision);
     }
     m->progress.throughput = m->policy.throughput;
-    m->progress.expected_downtime_ms = policy_expected_downtime_ms(&m->policy, &limits, &sample);
-    m->progress.time_left_s = policy_time_left_s(&m->policy, &limits, &sample);
+    m->progress.told = policy_tell(&m->policy, &limits, &sample);
     m->progress.last_pass = policy_is_last_pass(&m->policy, &sample);
 }
 
@@ -505,12 +505,26 @@ static double percent(int64_t part, int64_t total)
     return total > 0 ? 100.0 * (double)part / (double)total : 0.0;
 }
 
-static void format_optional(int64_t value, const char *unit, char *out, size_t size)
+/* "12 (9 to 17) s"; without ends "12 s" */
+static void format_told(int64_t value, int64_t low, int64_t high, const char *unit, char *out,
+                        size_t size)
 {
     if (value < 0)
         snprintf(out, size, "unknown");
-    else
+    else if (low < 0)
         snprintf(out, size, "%lld %s", (long long)value, unit);
+    else if (high < 0)
+        snprintf(out, size, "%lld (%lld or more) %s", (long long)value, (long long)low, unit);
+    else
+        snprintf(out, size, "%lld (%lld to %lld) %s", (long long)value, (long long)low,
+                 (long long)high, unit);
+}
+
+static void format_forecast(const struct policy_told *t, char downtime[], char left[], size_t size)
+{
+    format_told(t->pause_ms, t->pause_low_ms, t->pause_high_ms, "ms", downtime, size);
+    format_told(policy_told_s(t->time_left_ms), policy_told_low_s(t->time_left_low_ms),
+                policy_told_high_s(t->time_left_high_ms), "s", left, size);
 }
 
 /* A period of 0 means no line; the timer still looks now and then, as the option can be reloaded. */
@@ -526,7 +540,7 @@ static void write_line(void *aux)
     struct migration *m = aux;
     const struct migration_progress *p = &m->progress;
     const struct virt_job *j = &p->job;
-    char rate[32], dirty[32], downtime[32], left[32];
+    char rate[32], dirty[32], downtime[96], left[96];
 
     arm_log_timer(m);
     cloud_bindings_warm(m->agent->cloud); /* the pause may come at any time */
@@ -536,8 +550,7 @@ static void write_line(void *aux)
         log_scope_begin(json_get_string(m->context, "request_id", NULL), m->instance_uuid);
     text_bytes(p->throughput, rate, sizeof(rate));
     text_bytes((double)j->dirty_rate, dirty, sizeof(dirty));
-    format_optional(p->expected_downtime_ms, "ms", downtime, sizeof(downtime));
-    format_optional(p->time_left_s, "s", left, sizeof(left));
+    format_forecast(&p->told, downtime, left, sizeof(left));
     log_info("migration %s running for %lld s: memory %.0f%% left (%lld of %lld bytes), "
              "disk %.0f%% left (%lld of %lld bytes), throughput %s/s, dirty rate %s/s, "
              "iteration %d, throttle %d%%, expected downtime %s, limit %lld ms, time left %s",

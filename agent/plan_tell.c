@@ -179,6 +179,19 @@ static char *dirty_text(const struct plan *plan)
     return text_format("not measured: %.300s", plan->no_rate.text);
 }
 
+static void add_forecast(struct json_object *o, const struct plan_sums *sums)
+{
+    const struct policy_start *start = &sums->start;
+    bool known = sums->outlook.bandwidth > 0;
+
+    add_known(o, "time_s", known ? start->time_s : -1);
+    add_known(o, "time_low_s", known ? start->time_low_s : -1);
+    add_known(o, "time_high_s", known ? start->time_high_s : -1);
+    add_known(o, "pause_ms", known ? start->pause_ms : -1);
+    add_known(o, "pause_low_ms", known ? start->pause_low_ms : -1);
+    add_known(o, "pause_high_ms", known ? start->pause_high_ms : -1);
+}
+
 static struct json_object *tell_expected(const struct plan *plan, const struct plan_sums *sums)
 {
     struct json_object *o = json_object_new_object();
@@ -190,8 +203,7 @@ static struct json_object *tell_expected(const struct plan *plan, const struct p
     add_known(o, "bandwidth_bytes_s", sums->outlook.bandwidth > 0 ? sums->outlook.bandwidth : -1);
     json_add_string(o, "bandwidth_from", bandwidth_from(plan, sums));
     json_add_string(o, "bandwidth_text", bandwidth);
-    add_known(o, "time_s", sums->outlook.bandwidth > 0 ? sums->start.time_s : -1);
-    add_known(o, "pause_ms", sums->outlook.bandwidth > 0 ? sums->start.pause_ms : -1);
+    add_forecast(o, sums);
     json_add_int(o, "overhead_ms", overhead_ms > 0 ? overhead_ms : POLICY_OVERHEAD_MS);
     json_add_bool(o, "overhead_learned", overhead_ms > 0);
     json_add_bool(o, "ends_by_itself", sums->start.in_time);

@@ -8,7 +8,8 @@
  * policy_adaptive.c ours: the downtime limit grows on evidence, pass by pass; the throttle's start comes from
  *                   the dirty rate that was measured before; post-copy is planned; stalls are told
  * policy_dirtying.c what the guest dirties in which time
- * policy_forecast.c when it ends, how long the pause will be
+ * policy_forecast.c when it ends, how long the pause will be, if all is as it looks
+ * policy_told.c     what people are told of that, and between which ends
  *
  * The rule of QEMU that all of it rests on (7.2, ram.c): memory is sent in passes; at the end of one it
  * looks at what was dirtied meanwhile, and stops the guest if that can be sent within the downtime limit.
@@ -47,14 +48,18 @@ struct policy_limits {
 
 /* What is known before the start. */
 struct policy_outlook {
-    double data_gib;       /* policy_data_gib() */
-    int64_t memory_bytes;  /* of the guest */
-    int64_t touched_bytes; /* of it, that the guest ever wrote to; 0 = unknown */
-    int64_t disk_bytes;    /* to be copied */
-    int64_t dirty_rate;    /* bytes a second, measured over a second; -1 = unknown */
-    int busy_percent;      /* of its busiest processor meanwhile; 0 = unknown */
-    int64_t bandwidth;     /* bytes a second; 0 = unknown */
-    int64_t overhead_ms;   /* learned part of a pause that does not depend on memory; 0 = not yet */
+    double data_gib;         /* policy_data_gib() */
+    int64_t memory_bytes;    /* of the guest */
+    int64_t touched_bytes;   /* of it, that the guest ever wrote to; 0 = unknown */
+    int64_t disk_bytes;      /* to be copied */
+    int64_t dirty_rate;      /* bytes a second, measured over a second; -1 = unknown */
+    int busy_percent;        /* of its busiest processor meanwhile; 0 = unknown */
+    int64_t bandwidth;       /* bytes a second; 0 = unknown */
+    int64_t bandwidth_limit; /* of memory; 0 = none */
+    int64_t link;        /* what memory gets when nothing limits it, bytes a second; 0 = unknown */
+    int64_t overhead_ms; /* learned part of a pause that does not depend on memory; 0 = not yet */
+    int64_t
+        pause_stray_ms; /* by how much pauses were told wrongly on the average; 0 = not known yet */
     int throttle_initial, throttle_increment; /* the operator's; 0 = the policy's */
 };
 
@@ -65,8 +70,9 @@ struct policy_start {
                       second does not fit into the longest pause, and the timeout aborts */
     bool
         in_time; /* pre-copy is expected to end by itself before the timeout; false also if nothing can be told */
-    int64_t time_s;   /* expected; -1 = does not converge or cannot be told */
-    int64_t pause_ms; /* expected; -1 */
+    /* expected, and the ends as in struct policy_told; -1 = does not converge or cannot be told */
+    int64_t time_s, time_low_s, time_high_s;
+    int64_t pause_ms, pause_low_ms, pause_high_ms;
 };
 
 /* One sample, as virt's job statistics give it. */
@@ -77,7 +83,8 @@ struct policy_sample {
     int64_t memory_bps, dirty_rate; /* bytes a second; 0 = unknown */
     int iteration;
     int throttle_percent;
-    int64_t downtime_ms; /* the hypervisor's own expectation; -1 = none */
+    int64_t downtime_ms;     /* the hypervisor's own expectation; -1 = none */
+    int64_t bandwidth_limit; /* of memory, in force, bytes a second; 0 = none */
 };
 
 enum policy_action {
@@ -114,6 +121,8 @@ struct policy {
     double data_gib;
     int64_t memory_bytes;    /* of the guest; 0 = unknown */
     int64_t overhead_ms;     /* 0 = POLICY_OVERHEAD_MS */
+    int64_t pause_stray_ms;  /* 0 = not known */
+    int64_t link;            /* without a limit, bytes a second; 0 = unknown */
     int throttle_initial;    /* that libvirt was told; 0 = QEMU's */
     int throttle_increment;  /* the same */
     int step;                /* downtime steps made */
@@ -145,6 +154,11 @@ struct policy {
     double pass_size, pass_size_before; /* bytes at the begin of this pass, of the one before */
     int pass_throttle;                  /* that this pass began with */
     int64_t last_memory_processed, last_remaining, last_moved_us;
+    /* policy_told.c: how far what is measured strays */
+    double block_bytes, block_s;       /* of memory that left, since the last block was full */
+    double rate_variance, rate_blocks; /* of a block's rate, relative; blocks that tell it */
+    double dirtying_variance;          /* of what passes left, relative to what was foreseen */
+    int dirtying_passes;               /* that tell it */
 };
 
 /* Nova's scale: max(2, memory GiB) + for each copied disk max(2, size GiB). */
@@ -182,13 +196,29 @@ void policy_limits_changed(struct policy *policy);
 int64_t policy_downtime_step_ms(const struct policy_limits *limits, int step);
 /* Elapsed time after which the timeout action is due, in seconds; 0 = never. */
 int64_t policy_timeout_s(const struct policy *policy, const struct policy_limits *limits);
-/* The pause that is to be expected, ms; -1 = cannot be told yet. */
-int64_t policy_expected_downtime_ms(const struct policy *policy, const struct policy_limits *limits,
-                                    const struct policy_sample *sample);
-/* Seconds until the end; -1 = does not converge or cannot be told. */
-int64_t policy_time_left_s(const struct policy *policy, const struct policy_limits *limits,
-                           const struct policy_sample *sample);
+/*
+ * What people are told of a migration that runs. The truth is expected between the low and the high end in four of
+ * five cases. -1 = cannot be told, or does not converge; of a high end alone: there is none that could be told.
+ */
+struct policy_told {
+    int64_t time_left_ms, time_left_low_ms, time_left_high_ms;
+    int64_t pause_ms, pause_low_ms, pause_high_ms;
+    int64_t pause_rest; /* bytes that are expected to be sent in the pause; 0 = unknown */
+};
+#define POLICY_TOLD_NOTHING ((struct policy_told){-1, -1, -1, -1, -1, -1, 0})
+struct policy_told policy_tell(const struct policy *policy, const struct policy_limits *limits,
+                               const struct policy_sample *sample);
+/* In whole seconds: the figure to the nearest, the ends outwards. */
+int64_t policy_told_s(int64_t ms);
+int64_t policy_told_low_s(int64_t ms);
+int64_t policy_told_high_s(int64_t ms);
+/* True if the limit is what keeps memory from leaving faster. */
+bool policy_is_limited(const struct policy *policy, int64_t bandwidth_limit);
 /* True if the guest is to be stopped at the end of the pass that runs. */
 bool policy_is_last_pass(const struct policy *policy, const struct policy_sample *sample);
 /* The part of a pause that does not depend on memory, after a pause that was expected and measured. */
 int64_t policy_learn_overhead_ms(int64_t known_ms, int64_t expected_ms, int64_t measured_ms);
+/* By how much pauses are told wrongly. */
+int64_t policy_learn_stray_ms(int64_t known_ms, int64_t expected_ms, int64_t measured_ms);
+/* What a link carries without its limit, after a measured pause in which so many bytes were sent. */
+int64_t policy_learn_link(int64_t known, int64_t rest, int64_t overhead_ms, int64_t measured_ms);

@@ -101,6 +101,8 @@ struct policy policy_begin(const struct policy_outlook *outlook, const struct po
         .bandwidth = outlook->bandwidth,
         .busy_percent = outlook->busy_percent,
         .overhead_ms = outlook->overhead_ms,
+        .pause_stray_ms = outlook->pause_stray_ms,
+        .link = outlook->link,
         .throttle_initial = start->throttle_initial,
         .throttle_increment = start->throttle_increment,
     };
@@ -162,16 +164,23 @@ struct policy_start policy_start(const struct policy_limits *limits,
     struct policy policy = policy_begin(outlook, &start);
     struct policy_sample sample = {.memory_remaining = outlook->memory_bytes,
                                    .disk_remaining = outlook->disk_bytes,
+                                   .bandwidth_limit = outlook->bandwidth_limit,
                                    .downtime_ms = -1};
 
     if (start.throttle_initial != outlook->throttle_initial && start.throttle_increment == 0)
         start.throttle_increment = policy.throttle_increment = POLICY_THROTTLE_INCREMENT;
     policy.usual_throughput = outlook->bandwidth > 0 ? (double)outlook->bandwidth : 0.0;
     policy.has_sample = true;
-    start.time_s = policy_time_left_s(&policy, limits, &sample);
+    struct policy_told told = policy_tell(&policy, limits, &sample);
+    start.time_s = policy_told_s(told.time_left_ms);
+    start.time_low_s = policy_told_low_s(told.time_left_low_ms);
+    start.time_high_s = policy_told_high_s(told.time_left_high_ms);
     start.in_time = policy_forecast(&policy, limits, &sample).in_time;
     sample.iteration = 1;
-    start.pause_ms = policy_expected_downtime_ms(&policy, limits, &sample);
+    told = policy_tell(&policy, limits, &sample);
+    start.pause_ms = told.pause_ms;
+    start.pause_low_ms = told.pause_low_ms;
+    start.pause_high_ms = told.pause_high_ms;
     return start;
 }
 

@@ -20,11 +20,12 @@
 #include <math.h>
 #include <string.h>
 
-#define NEAR    1.4 /* times that are nearer to one another are one point */
-#define BLEND   0.5 /* of a new amount at a known time */
-#define LARGEST 2.0 /* times what the last point has: the set of a guest that did not slow down */
-#define FASTEST                                                                                    \
-    2.0 /* times what the first point tells: the rate before it, where the set is seen whole */
+#define NEAR  1.4 /* times that are nearer to one another are one point */
+#define BLEND 0.5 /* of a new amount at a known time */
+/* Times what the first point tells, at most: the rate before it. It grows with the time of that point, in which the
+ * set may have been written any number of times. */
+#define FASTEST       2.0
+#define FASTEST_ALONE 4.0 /* where it is the only one */
 
 /* The law with both terms as they stand there. */
 struct law {
@@ -55,22 +56,27 @@ static double by_law(const struct law *law, double seconds)
     return 1.0 / sqrt(law->slope * inverse_square(seconds) + law->floor);
 }
 
-static double before_first(const struct policy_dirtying *d, double seconds)
+static double before_first(const struct policy_dirtying *d, double seconds,
+                           const struct policy_unknown *unknown)
 {
     const struct policy_point *p = d->points;
-    double line = p[0].bytes * seconds / p[0].seconds;
+    double fastest = (d->count > 1 ? FASTEST : FASTEST_ALONE) * (1.0 + p->seconds);
+    double most = pow(fastest, unknown->fast);
 
-    if (d->count == 1 || p[1].bytes > NEAR * p[0].bytes)
-        return line;
-    struct law law = law_through(&p[0], &p[1]);
-    return fmin(by_law(&law, seconds), FASTEST * line);
+    if (d->count > 1) {
+        struct law law = law_through(&p[0], &p[1]);
+        return fmin(fmin(by_law(&law, seconds), most * p->bytes * seconds / p->seconds), p->bytes);
+    }
+    struct law law = {inverse_square(most * p->bytes / p->seconds),
+                      (1.0 - inverse_square(most)) * inverse_square(p->bytes)};
+    return by_law(&law, seconds);
 }
 
-static double beyond_last(const struct policy_dirtying *d, double seconds)
+static double beyond_last(const struct policy_dirtying *d, double seconds, double largest)
 {
     const struct policy_point *last = &d->points[d->count - 1];
     struct law law = law_through(d->count > 1 ? last - 1 : NULL, last);
-    double floor = inverse_square(LARGEST * last->bytes);
+    double floor = inverse_square(largest * last->bytes);
 
     if (law.floor < floor) {
         law.floor = floor;
@@ -81,15 +87,23 @@ static double beyond_last(const struct policy_dirtying *d, double seconds)
 
 double policy_dirtied(const struct policy_dirtying *d, double seconds)
 {
+    static const struct policy_unknown middle = POLICY_UNKNOWN_MIDDLE;
+
+    return policy_dirtied_as(d, seconds, &middle);
+}
+
+double policy_dirtied_as(const struct policy_dirtying *d, double seconds,
+                         const struct policy_unknown *unknown)
+{
     const struct policy_point *p = d->points;
     int last = d->count - 1, i = 0;
 
     if (last < 0 || seconds <= 0.0 || p[0].bytes <= 0.0)
         return 0.0;
     if (seconds <= p[0].seconds)
-        return before_first(d, seconds);
+        return before_first(d, seconds, unknown);
     if (seconds >= p[last].seconds)
-        return beyond_last(d, seconds);
+        return beyond_last(d, seconds, unknown->largest);
     while (seconds > p[i + 1].seconds)
         i++;
     struct law law = law_through(&p[i], &p[i + 1]);

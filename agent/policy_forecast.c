@@ -8,12 +8,16 @@
 
 enum { PASSES_MAX = 300 };
 
-#define FAST_S     0.5  /* time constants of rates: what is so now, */
-#define SLOW_S     20.0 /* and what is so on the whole */
-#define SURPRISE   1.6  /* times by which the one leaves the other: the link is another one now */
-#define ZERO_BPS   (2.0 * 1024.0 * 1024.0 * 1024.0) /* pages of zeros are only looked at */
-#define ANY_PASS_S 600.0                            /* longer than what is looked at */
-#define BLEND      0.5
+#define FAST_S         0.5  /* time constants of rates: what is so now, */
+#define SLOW_S         20.0 /* and what is so on the whole */
+#define SURPRISE       1.6 /* times by which the one leaves the other: the link is another one now */
+#define ZERO_BPS       (2.0 * 1024.0 * 1024.0 * 1024.0) /* pages of zeros are only looked at */
+#define ANY_PASS_S     600.0                            /* longer than what is looked at */
+#define BLEND          0.5
+#define LIMITED        0.8 /* of the limit: it is what holds memory back */
+#define NEARLY         0.5 /* the same where it is known that the link has more */
+#define USUAL_HEADROOM 4.0
+#define LEAST_PAUSE_MS 5.0 /* that memory takes in a pause, for learning */
 
 static double positive(int64_t value)
 {
@@ -73,6 +77,7 @@ static void take_rates(struct policy *policy, const struct policy_sample *sample
     double rate = sent / (passed_s - zeros_s);
     policy->memory_throughput = smoothed(policy->memory_throughput, rate, passed_s, FAST_S);
     take_usual(policy, rate, passed_s - zeros_s);
+    policy_told_take_rate(policy, sent, passed_s - zeros_s);
 }
 
 /* While disks are copied. */
@@ -98,8 +103,10 @@ void policy_measured(struct policy *policy, int seconds, int64_t bytes_per_s)
 /* A pass ended after `lasted_s`, and `dirtied` is what it left. */
 static void take_pass(struct policy *policy, double lasted_s, double dirtied)
 {
-    policy_dirtying_take(&policy->dirtying,
-                         throttled(lasted_s, policy->pass_throttle, policy->busy_percent), dirtied);
+    double seconds = throttled(lasted_s, policy->pass_throttle, policy->busy_percent);
+
+    policy_told_take_pass(policy, seconds, dirtied);
+    policy_dirtying_take(&policy->dirtying, seconds, dirtied);
     policy->passes_seen++;
 }
 
@@ -151,8 +158,12 @@ double policy_memory_rate(const struct policy *policy, const struct policy_sampl
 /* A pass under way, and what QEMU and the policy have in force. */
 struct ahead {
     const struct policy_dirtying *dirtying;
-    double most;              /* bytes that can be dirtied at all */
-    double rate;              /* bytes a second */
+    const struct policy_unknown *unknown;
+    double most; /* bytes that can be dirtied at all */
+    double rate; /* bytes a second */
+    double
+        reckoned_rate; /* that the hypervisor takes for the pause's: the one that it has seen last */
+    double pause_rate;        /* that it will be: the limit is lifted */
     double size, size_before; /* of this pass, of the one before */
     double lasts_s, left_s;   /* this pass: in all, still */
     int throttle, initial, increment, busy_percent;
@@ -164,14 +175,19 @@ struct ahead {
 /* Where no pass was seen, as after a restart of the agent, the hypervisor's own figure must do: it is taken for a
  * guest that does not slow down. */
 static struct policy_dirtying dirtying_of(const struct policy *policy,
-                                          const struct policy_sample *sample)
+                                          const struct policy_sample *sample,
+                                          const struct policy_scenario *scenario)
 {
     struct policy_dirtying seen = policy->dirtying;
 
-    if (seen.count == 0 && sample->dirty_rate > 0)
-        policy_dirtying_take(&seen,
-                             throttled(ANY_PASS_S, sample->throttle_percent, policy->busy_percent),
-                             ANY_PASS_S * (double)sample->dirty_rate);
+    if (seen.count == 0 && sample->dirty_rate > 0) {
+        double rate = (double)sample->dirty_rate;
+        double share = throttled(1.0, sample->throttle_percent, policy->busy_percent);
+        policy_dirtying_take(&seen, share, rate);
+        policy_dirtying_take(&seen, share * ANY_PASS_S, rate * ANY_PASS_S);
+    }
+    for (int i = 0; i < seen.count; i++)
+        seen.points[i].bytes *= scenario->dirtying;
     return seen;
 }
 
@@ -229,10 +245,10 @@ static double usual_rate(const struct policy *policy, const struct policy_sample
 }
 
 static struct ahead now(const struct policy *policy, const struct policy_limits *limits,
-                        const struct policy_sample *sample, const struct policy_dirtying *dirtying)
+                        const struct policy_sample *sample, const struct policy_dirtying *dirtying,
+                        double rate)
 {
     double left = positive(sample->memory_remaining);
-    double rate = usual_rate(policy, sample);
     double passed_s =
         policy->pass_size > 0.0
             ? ((double)sample->elapsed_us - (double)policy->pass_began_us) / POLICY_USEC
@@ -262,8 +278,8 @@ static struct ahead now(const struct policy *policy, const struct policy_limits 
 
 static double dirtied_by_its_end(const struct ahead *a)
 {
-    double dirtied =
-        policy_dirtied(a->dirtying, throttled(a->lasts_s, a->throttle, a->busy_percent));
+    double dirtied = policy_dirtied_as(
+        a->dirtying, throttled(a->lasts_s, a->throttle, a->busy_percent), a->unknown);
 
     return a->most > 0.0 ? least(dirtied, a->most) : dirtied;
 }
@@ -292,6 +308,24 @@ static void next_pass(struct ahead *a, const struct policy_limits *limits, doubl
             (int64_t)a->limit_ms, limits->downtime_limit_ms, a->size, a->size_before, a->rate);
 }
 
+bool policy_is_limited(const struct policy *policy, int64_t bandwidth_limit)
+{
+    return bandwidth_limit > 0 && policy->usual_throughput >= LIMITED * (double)bandwidth_limit;
+}
+
+/* QEMU lifts the limit when it has stopped the guest (migration_completion()); up to libvirt 11.1 nothing tells it
+ * beforehand how fast the link is without. */
+static double pause_rate(const struct policy *policy, const struct policy_sample *sample,
+                         const struct policy_scenario *scenario, double rate)
+{
+    double limit = (double)sample->bandwidth_limit, link = (double)policy->link;
+
+    if (limit <= 0.0 || policy->usual_throughput < (link > 0.0 ? NEARLY : LIMITED) * limit)
+        return rate;
+    link = link > 0.0 ? link * scenario->rate_now : scenario->headroom * rate;
+    return link > rate ? link : rate;
+}
+
 /* At the timeout: time and pause of the way that the operator chose. */
 static struct policy_forecast at_the_timeout(const struct policy_limits *limits, double left_s,
                                              const struct ahead *a)
@@ -300,8 +334,11 @@ static struct policy_forecast at_the_timeout(const struct policy_limits *limits,
 
     f.ends = limits->timeout_action == POLICY_FORCE_COMPLETE || limits->post_copy;
     if (f.ends)
-        f.time_s += a->size / a->rate;
-    f.pause_ms = limits->post_copy ? 0.0 : 1000.0 * a->size / a->rate;
+        f.time_s += a->size / a->pause_rate;
+    if (!limits->post_copy) {
+        f.rest = a->size;
+        f.pause_ms = 1000.0 * a->size / a->pause_rate;
+    }
     return f;
 }
 
@@ -314,21 +351,23 @@ static struct policy_forecast look_ahead(const struct policy *policy,
     double timeout_s = (double)policy_timeout_s(policy, limits);
 
     for (int i = 0; i < PASSES_MAX; i++) {
-        double dirtied = dirtied_by_its_end(a), pause_s = dirtied / a->rate;
+        double dirtied = dirtied_by_its_end(a), pause_s = dirtied / a->pause_rate;
         time_s += a->left_s;
         if (timeout_s > 0.0 && elapsed_s + time_s > timeout_s)
             return at_the_timeout(limits, timeout_s > elapsed_s ? timeout_s - elapsed_s : 0.0, a);
         if (limits->kind == POLICY_STEPPED)
             a->limit_ms = (double)policy_stepped_limit_ms(policy, limits, elapsed_s + time_s);
-        if (1000.0 * pause_s <= a->limit_ms)
+        if (1000.0 * dirtied / a->reckoned_rate <= a->limit_ms)
             return (struct policy_forecast){.ends = true,
                                             .in_time = true,
                                             .time_s = time_s + pause_s,
                                             .pause_ms = 1000.0 * pause_s,
+                                            .rest = dirtied,
                                             .pause_known = true};
         next_pass(a, limits, dirtied);
     }
-    return (struct policy_forecast){.pause_known = true, .pause_ms = 1000.0 * a->size / a->rate};
+    return (struct policy_forecast){
+        .pause_known = true, .pause_ms = 1000.0 * a->size / a->pause_rate, .rest = a->size};
 }
 
 /* No more passes: what is left goes once. */
@@ -341,6 +380,7 @@ static struct policy_forecast the_rest(const struct policy *policy,
                                     .in_time = true,
                                     .time_s = left / rate,
                                     .pause_ms = policy->forced ? 1000.0 * left / rate : 0.0,
+                                    .rest = policy->forced ? left : 0.0,
                                     .pause_known = true};
 }
 
@@ -348,49 +388,41 @@ struct policy_forecast policy_forecast(const struct policy *policy,
                                        const struct policy_limits *limits,
                                        const struct policy_sample *sample)
 {
-    double rate = usual_rate(policy, sample), time_s = 0.0;
+    const struct policy_scenario as_it_looks = {.rate = 1.0,
+                                                .rate_now = 1.0,
+                                                .dirtying = 1.0,
+                                                .headroom = USUAL_HEADROOM,
+                                                .unknown = POLICY_UNKNOWN_MIDDLE};
+
+    return policy_forecast_of(policy, limits, sample, &as_it_looks);
+}
+
+struct policy_forecast policy_forecast_of(const struct policy *policy,
+                                          const struct policy_limits *limits,
+                                          const struct policy_sample *sample,
+                                          const struct policy_scenario *scenario)
+{
+    double rate = usual_rate(policy, sample) * scenario->rate, time_s = 0.0;
 
     if (rate <= 0.0 || !policy->has_sample)
         return (struct policy_forecast){0};
     if (policy->post_copy_started || policy->forced)
         return the_rest(policy, sample, rate);
-    const struct policy_dirtying dirtying = dirtying_of(policy, sample);
-    struct ahead a = now(policy, limits, sample, &dirtying);
+    const struct policy_dirtying dirtying = dirtying_of(policy, sample, scenario);
+    struct ahead a = now(policy, limits, sample, &dirtying, rate);
+    a.unknown = &scenario->unknown;
+    a.reckoned_rate = rate * scenario->rate_now;
+    a.pause_rate = pause_rate(policy, sample, scenario, a.reckoned_rate);
     if (sample->iteration < 1)
         time_s = positive(sample->disk_remaining) /
-                 (policy->disk_throughput > 0.0 ? policy->disk_throughput : rate);
+                 (policy->disk_throughput > 0.0 ? policy->disk_throughput * scenario->rate : rate);
     struct policy_forecast f = look_ahead(policy, limits, sample, time_s, &a);
     f.pause_known = f.pause_known && sample->iteration >= 1 &&
                     (sample->iteration > 1 || policy->dirtying.count > 0);
     return f;
 }
 
-/* ---- what people are told ---- */
-
-/* A figure that is told to people: never below 0, which is left for "cannot be told". */
-static int64_t told(double value)
-{
-    return value > 0.0 ? policy_saturated(value + 0.5) : 0;
-}
-
-int64_t policy_expected_downtime_ms(const struct policy *policy, const struct policy_limits *limits,
-                                    const struct policy_sample *sample)
-{
-    struct policy_forecast f = policy_forecast(policy, limits, sample);
-    int64_t overhead_ms = policy->overhead_ms > 0 ? policy->overhead_ms : POLICY_OVERHEAD_MS;
-
-    if (f.pause_known)
-        return told(f.pause_ms + (double)overhead_ms);
-    return sample->iteration >= 1 && sample->downtime_ms >= 0 ? sample->downtime_ms : -1;
-}
-
-int64_t policy_time_left_s(const struct policy *policy, const struct policy_limits *limits,
-                           const struct policy_sample *sample)
-{
-    struct policy_forecast f = policy_forecast(policy, limits, sample);
-
-    return f.ends ? told(f.time_s) : -1;
-}
+/* ---- the pass that runs ---- */
 
 static double dirtied_in_pass(const struct policy *policy, const struct policy_sample *sample,
                               double seconds)
@@ -431,4 +463,22 @@ int64_t policy_learn_overhead_ms(int64_t known_ms, int64_t expected_ms, int64_t 
     double learned = known + BLEND * ((double)measured_ms - (double)expected_ms);
 
     return learned < 1.0 ? 1 : learned > MOST_MS ? MOST_MS : (int64_t)learned;
+}
+
+int64_t policy_learn_stray_ms(int64_t known_ms, int64_t expected_ms, int64_t measured_ms)
+{
+    double stray = (double)measured_ms - (double)expected_ms;
+    double learned = stray < 0.0 ? -stray : stray;
+
+    if (known_ms > 0)
+        learned = (1.0 - BLEND) * (double)known_ms + BLEND * learned;
+    return learned < 1.0 ? 1 : policy_saturated(learned);
+}
+
+int64_t policy_learn_link(int64_t known, int64_t rest, int64_t overhead_ms, int64_t measured_ms)
+{
+    double spent_ms = (double)measured_ms - (double)overhead_ms;
+    double seen = 1000.0 * (double)rest / (spent_ms > LEAST_PAUSE_MS ? spent_ms : LEAST_PAUSE_MS);
+
+    return policy_saturated(known > 0 ? (1.0 - BLEND) * (double)known + BLEND * seen : seen);
 }

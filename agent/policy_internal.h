@@ -37,19 +37,46 @@ int64_t policy_adaptive_limit_ms(int64_t limit_ms, int64_t most_ms, double size,
 /* policy_dirtying.c: a measurement comes in; bytes that are dirtied in so many seconds without throttle. */
 void policy_dirtying_take(struct policy_dirtying *dirtying, double seconds, double bytes);
 double policy_dirtied(const struct policy_dirtying *dirtying, double seconds);
+/* The same with something else for what points do not tell. */
+struct policy_unknown {
+    double fast;    /* 0 to 1: how fast it writes in shorter times than were seen */
+    double largest; /* times what the last point has: the set of a guest that did not slow down */
+};
+#define POLICY_UNKNOWN_MIDDLE                                                                      \
+    {                                                                                              \
+        .fast = 0.4, .largest = 2.0                                                                \
+    }
+double policy_dirtied_as(const struct policy_dirtying *dirtying, double seconds,
+                         const struct policy_unknown *unknown);
 
-/* policy_forecast.c */
+/* policy_forecast.c: what may be otherwise than it looks; factors, 1 = as it looks */
+struct policy_scenario {
+    double rate;     /* at which memory leaves from now on */
+    double rate_now; /* at the very end of it, when the pause is decided on and in it */
+    double dirtying; /* what the guest dirties */
+    double headroom; /* of the link above a limit, where nothing else is known of it */
+    struct policy_unknown unknown; /* these are no factors */
+};
 struct policy_forecast {
     bool ends;        /* by itself, or by force or post-copy at the timeout */
     bool in_time;     /* by itself, before the timeout */
     double time_s;    /* from the sample on */
     double pause_ms;  /* without the overhead */
+    double rest;      /* bytes that are sent in it */
     bool pause_known; /* false before anything is known of the dirty rate */
 };
 void policy_forecast_take(struct policy *policy, const struct policy_sample *sample, bool new_pass);
 struct policy_forecast policy_forecast(const struct policy *policy,
                                        const struct policy_limits *limits,
                                        const struct policy_sample *sample);
+struct policy_forecast policy_forecast_of(const struct policy *policy,
+                                          const struct policy_limits *limits,
+                                          const struct policy_sample *sample,
+                                          const struct policy_scenario *scenario);
 double policy_unsent(const struct policy *policy, const struct policy_sample *sample);
 /* The rate at which memory leaves; 0 = unknown. */
 double policy_memory_rate(const struct policy *policy, const struct policy_sample *sample);
+
+/* policy_told.c: what was seen, for the spread: memory that left; what a pass left that lasted so long. */
+void policy_told_take_rate(struct policy *policy, double bytes, double seconds);
+void policy_told_take_pass(struct policy *policy, double seconds, double dirtied);

@@ -54,10 +54,20 @@ static unsigned copied_disks(const struct outlook_facts *facts, int64_t *sizes, 
     return count;
 }
 
+static int64_t bandwidth_limit(int64_t mib)
+{
+    return mib > INT64_MAX / MIB ? INT64_MAX : mib * MIB;
+}
+
+int64_t migration_bandwidth_limit(const struct migration *m)
+{
+    return bandwidth_limit(m->bandwidth_mib);
+}
+
 static int64_t bandwidth_to(const struct agent *agent, const struct outlook_facts *facts)
 {
     int64_t mib = facts->bandwidth_mib;
-    int64_t limit = mib > INT64_MAX / MIB ? INT64_MAX : mib * MIB;
+    int64_t limit = bandwidth_limit(mib);
     int64_t seen = host_pair_bandwidth(agent, facts->destination);
 
     if (limit == 0)
@@ -82,6 +92,9 @@ struct policy_outlook source_outlook_of(const struct agent *agent,
         .dirty_rate = facts->measured.dirty_rate,
         .busy_percent = facts->measured.busy_percent,
         .bandwidth = bandwidth_to(agent, facts),
+        .bandwidth_limit = bandwidth_limit(facts->bandwidth_mib),
+        .link = host_pair_link(agent, facts->destination),
+        .pause_stray_ms = host_pair_pause_stray_ms(agent, facts->destination),
         .overhead_ms = host_pair_overhead_ms(agent, facts->destination),
         .throttle_initial = (int)conf_int(conf, CONF_libvirt_live_migration_auto_converge_initial),
         .throttle_increment =

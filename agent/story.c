@@ -68,6 +68,11 @@ static void add_remaining(struct json_object *o, const char *key, int64_t total,
     json_add(o, key, total > 0 ? json_object_new_int64(remaining) : NULL);
 }
 
+static void add_told(struct json_object *o, const char *key, int64_t value)
+{
+    json_add(o, key, value < 0 ? NULL : json_object_new_int64(value));
+}
+
 static struct json_object *sample(const struct migration_progress *p)
 {
     const struct virt_job *j = &p->job;
@@ -78,8 +83,9 @@ static struct json_object *sample(const struct migration_progress *p)
     json_add_int(o, "throughput_bytes_s", (int64_t)p->throughput);
     json_add_int(o, "dirty_rate_bytes_s", j->dirty_rate);
     json_add_int(o, "throttle_percent", j->throttle_percent);
-    json_add(o, "expected_downtime_ms",
-             p->expected_downtime_ms < 0 ? NULL : json_object_new_int64(p->expected_downtime_ms));
+    add_told(o, "expected_downtime_ms", p->told.pause_ms);
+    add_told(o, "expected_downtime_low_ms", p->told.pause_low_ms);
+    add_told(o, "expected_downtime_high_ms", p->told.pause_high_ms);
     json_add_int(o, "downtime_limit_ms", p->downtime_limit_ms);
     json_add_int(o, "iteration", j->iteration);
     return o;

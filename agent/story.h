@@ -39,7 +39,8 @@ void migration_story_restore(struct migration *migration);
  * Adds to the account of a migration, from the entries of its story (cloud_story()): "timeline" (see
  * agent/timeline.h), "notes": [{"at", "since_start_ms", "text"}] and, with_samples, "samples":
  * [{"since_start_ms", "memory_remaining", "disk_remaining", "throughput_bytes_s", "dirty_rate_bytes_s",
- * "throttle_percent", "expected_downtime_ms", "downtime_limit_ms", "iteration"}]; null is what was not
+ * "throttle_percent", "expected_downtime_ms", "expected_downtime_low_ms", "expected_downtime_high_ms",
+ * "downtime_limit_ms", "iteration"}]; null is what was not
  * known then: an expectation, the rest of what had not begun.
  */
 void story_tell(struct json_object *account, struct json_object *entries, bool with_samples);

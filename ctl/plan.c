@@ -199,27 +199,30 @@ static void rate(const struct page *page, struct json_object *o, const char *nam
 static void show_pause(const struct page *page, struct json_object *o)
 {
     int64_t ms = json_get_int(o, "pause_ms", -1);
+    char pause[VIEW_TOLD_SIZE];
 
+    view_pause(pause, sizeof(pause), ms, json_get_int(o, "pause_low_ms", -1),
+               json_get_int(o, "pause_high_ms", -1));
     if (ms < 0)
         pair(page, "pause", "unknown");
     else
-        pair_owned(page, "pause",
-                   text_format(
-                       "about %" PRId64 " ms, of which %" PRId64 " ms do not depend on memory (%s)",
-                       ms, json_get_int(o, "overhead_ms", 0),
-                       json_get_bool(o, "overhead_learned", false) ? "learned" : "assumed"));
+        pair_owned(
+            page, "pause",
+            text_format("about %s, of which %" PRId64 " ms do not depend on memory (%s)", pause,
+                        json_get_int(o, "overhead_ms", 0),
+                        json_get_bool(o, "overhead_learned", false) ? "learned" : "assumed"));
 }
 
 static void show_expected(const struct page *page, struct json_object *o)
 {
-    int64_t time_s = json_get_int(o, "time_s", -1);
-    char time[SCREEN_TEXT_SIZE];
+    char time[VIEW_TOLD_SIZE];
 
     section(page, "Expected");
     rate(page, o, "dirty rate", "dirty_rate_bytes_s", "dirty_rate_text");
     rate(page, o, "bandwidth", "bandwidth_bytes_s", "bandwidth_text");
-    screen_duration(time_s, time);
-    pair(page, "time", time_s < 0 ? "unknown" : time);
+    view_time(time, sizeof(time), json_get_int(o, "time_s", -1), json_get_int(o, "time_low_s", -1),
+              json_get_int(o, "time_high_s", -1));
+    pair(page, "time", time);
     show_pause(page, o);
 }
 

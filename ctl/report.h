@@ -36,8 +36,8 @@ extern const char report_style[];
 enum report_unit { REPORT_BYTES, REPORT_BYTES_S, REPORT_PERCENT, REPORT_MS };
 
 struct report_series {
-    const char *label, *key; /* member of a sample */
-    const char *style;       /* class of the style sheet: "a", "b" */
+    const char *label, *key; /* NULL = that of the one before; member of a sample */
+    const char *style;       /* class of the style sheet: "a", "b", "e" */
     bool steps;              /* holds until the next sample */
 };
 

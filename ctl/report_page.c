@@ -189,12 +189,14 @@ static void verdict_completed(struct text_buffer *out, struct json_object *m)
 
 static void verdict_running(struct text_buffer *out, struct json_object *m)
 {
-    char elapsed[SCREEN_TEXT_SIZE], left[SCREEN_TEXT_SIZE];
+    char elapsed[SCREEN_TEXT_SIZE], left[VIEW_TOLD_SIZE];
 
     screen_duration((int64_t)report_number(m, "elapsed_s", 0), elapsed);
-    screen_duration((int64_t)report_number(m, "time_left_s", -1), left);
+    view_time(left, sizeof(left), (int64_t)report_number(m, "time_left_s", -1),
+              (int64_t)report_number(m, "time_left_low_s", -1),
+              (int64_t)report_number(m, "time_left_high_s", -1));
     text_buffer_printf(out, "It is under way: libvirt has worked for %s", elapsed);
-    if (left[0] != '-')
+    if (report_number(m, "time_left_s", -1) >= 0)
         text_buffer_printf(out, ", and about %s are left", left);
     text_buffer_add(out, ". This report tells what was known when it was written.");
 }
@@ -364,6 +366,12 @@ static void facts(struct text_buffer *out, struct json_object *m)
 
 /* ---- sections ---- */
 
+/* Accounts of older releases have none. */
+static bool has_ends(struct json_object *samples)
+{
+    return json_has(json_object_array_get_idx(samples, 0), "expected_downtime_low_ms");
+}
+
 static void plots(struct text_buffer *out, struct json_object *m)
 {
     static const struct report_series rest[] = {{"memory", "memory_remaining", "a", false},
@@ -373,7 +381,9 @@ static void plots(struct text_buffer *out, struct json_object *m)
     static const struct report_series throttle[] = {{"throttle", "throttle_percent", "a", true}};
     static const struct report_series pause[] = {
         {"expected pause", "expected_downtime_ms", "a", false},
-        {"limit in force", "downtime_limit_ms", "b", true}};
+        {"limit in force", "downtime_limit_ms", "b", true},
+        {"in 4 of 5 cases between these", "expected_downtime_low_ms", "e", false},
+        {NULL, "expected_downtime_high_ms", "e", false}};
     struct json_object *samples = json_get(m, "samples");
     struct report_span span = report_span_of(m);
 
@@ -386,7 +396,8 @@ static void plots(struct text_buffer *out, struct json_object *m)
     report_plot(out, "Left to move", REPORT_BYTES, rest, 2, samples, &span);
     report_plot(out, "Throughput and dirty rate", REPORT_BYTES_S, rates, 2, samples, &span);
     report_plot(out, "Throttle of the instance", REPORT_PERCENT, throttle, 1, samples, &span);
-    report_plot(out, "Expected pause and its limit", REPORT_MS, pause, 2, samples, &span);
+    report_plot(out, "Expected pause and its limit", REPORT_MS, pause, has_ends(samples) ? 4 : 2,
+                samples, &span);
     text_buffer_add(out,
                     "<p class=\"note\">Time runs from libvirt\xe2\x80\x99s call. Numbers mark the "
                     "decisions below, the red line is the pause.</p></section>\n");

@@ -284,8 +284,9 @@ static void caption(struct text_buffer *out, const char *title, const struct rep
 {
     text_buffer_printf(out, "<figure class=\"plot\"><figcaption><b>%s</b>", title);
     for (size_t k = 0; k < count; k++)
-        text_buffer_printf(out, "<span><i class=\"sw c%s\"></i>%s</span>", series[k].style,
-                           series[k].label);
+        if (series[k].label)
+            text_buffer_printf(out, "<span><i class=\"sw c%s\"></i>%s</span>", series[k].style,
+                               series[k].label);
     text_buffer_add(out, "</figcaption>\n");
 }
 

@@ -71,6 +71,7 @@ const char report_style[] =
     "fill:none}\n"
     ".curve{fill:none;stroke-width:2;stroke-linejoin:round;stroke-linecap:round}\n"
     ".curve.a{stroke:var(--a)}.curve.b{stroke:var(--b);stroke-dasharray:6 3}\n"
+    ".curve.e{stroke:var(--a);stroke-width:1;stroke-opacity:.55}\n"
     ".area{fill:var(--fill);stroke:none}.pt.a{fill:var(--a)}.pt.b{fill:var(--b)}\n"
     ".band{fill:var(--band)}.pause{stroke:var(--mark);stroke-width:1.5}\n"
     ".decided{stroke:var(--soft);stroke-width:1;stroke-dasharray:2 3}\n"

@@ -6,11 +6,17 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <json-c/json_object.h>
 
 #include "lib/err.h"
 #include "lib/text.h"
 
+/* What is expected, with its ends where they are told (-1 = not): "0:12 (0:09 to 0:17)", "90 ms (70 ms or more)". */
+enum { VIEW_TOLD_SIZE = 160 };
+void view_time(char *out, size_t size, int64_t s, int64_t low_s, int64_t high_s);
+void view_pause(char *out, size_t size, int64_t ms, int64_t low_ms, int64_t high_ms);
 /* Still under way (Nova's statuses before an end). */
 bool view_is_active(struct json_object *migration);
 /* The six or seven lines of `watch`, `width` characters wide at most. */

@@ -111,6 +111,19 @@ static void check(const struct policy_decision *d, const struct policy_limits *l
     expect(done->ends <= 1);
 }
 
+static void check_ends(int64_t value, int64_t low, int64_t high)
+{
+    expect(value >= -1 && low >= -1 && high >= -1);
+    expect(low <= value && (high == -1 || value <= high));
+}
+
+static void check_told(struct policy_told t)
+{
+    check_ends(t.time_left_ms, t.time_left_low_ms, t.time_left_high_ms);
+    check_ends(t.pause_ms, t.pause_low_ms, t.pause_high_ms);
+    expect(t.pause_rest >= 0);
+}
+
 static void give(struct policy *policy, const struct policy_limits *limits,
                  const struct policy_sample *sample, struct done *done)
 {
@@ -123,8 +136,7 @@ static void give(struct policy *policy, const struct policy_limits *limits,
         expect(++calls <= STEPS_MAX + 4);
     } while (d.action != POLICY_NOTHING);
     expect(policy_timeout_s(policy, limits) >= 0);
-    expect(policy_expected_downtime_ms(policy, limits, sample) >= -1);
-    expect(policy_time_left_s(policy, limits, sample) >= -1);
+    check_told(policy_tell(policy, limits, sample));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -138,12 +150,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                      .disk_bytes = number(&in),
                                      .dirty_rate = number(&in),
                                      .bandwidth = number(&in),
-                                     .overhead_ms = number(&in)};
+                                     .bandwidth_limit = number(&in),
+                                     .link = number(&in),
+                                     .overhead_ms = number(&in),
+                                     .pause_stray_ms = number(&in)};
     struct policy_start start = policy_start(&limits, &outlook);
     struct policy policy = policy_begin(&outlook, &start);
 
     expect(start.throttle_initial >= 0 && start.throttle_initial <= 95);
-    expect(start.time_s >= -1 && start.pause_ms >= -1);
+    check_ends(start.time_s, start.time_low_s, start.time_high_s);
+    check_ends(start.pause_ms, start.pause_low_ms, start.pause_high_ms);
     for (int i = 0; i < SAMPLES_MAX && in.left > 0; i++) {
         struct policy_sample sample = read_sample(&in);
         give(&policy, &limits, &sample, &done);

@@ -17,8 +17,12 @@
 
 enum { PASSES_MAX = 2000, TOLD_MAX = 20000, CHUNKS = 64, SAMPLED_PAGES_PER_GIB = 512 };
 
+/* All that is needed to tell later what was told at that moment. */
 struct told {
-    double at_s, total_s;
+    double at_s;
+    int pass;
+    struct policy policy;
+    struct policy_sample sample;
 };
 
 struct run {
@@ -40,7 +44,7 @@ struct run {
     double next_sample_s;
     enum policy_action ended_by;
     int warnings;
-    double pause_told_ms;
+    double overhead_ms;
     struct told told[TOLD_MAX];
     int told_count;
 };
@@ -140,6 +144,15 @@ static double known_share(const struct model_guest *g, uint64_t *random)
     return g->wobble > 0.0 ? fmax(0.5, 1.0 + g->wobble * deviation(random)) : 1.0;
 }
 
+/* The stepped policy measures nothing. */
+static struct policy_outlook unmeasured(struct policy_outlook outlook)
+{
+    outlook.touched_bytes = 0;
+    outlook.busy_percent = 0;
+    outlook.dirty_rate = -1;
+    return outlook;
+}
+
 static struct policy_outlook outlook_of(const struct model_guest *guest, uint64_t *random)
 {
     const int64_t disk_bytes = (int64_t)(guest->disk * MIB);
@@ -152,6 +165,8 @@ static struct policy_outlook outlook_of(const struct model_guest *guest, uint64_
         .busy_percent = (int)(100.0 * (1.0 - guest->idle) + 0.5),
         .dirty_rate = measured_dirty_rate(guest, 1, random),
         .bandwidth = (int64_t)(guest->link * known_share(guest, random) * MIB),
+        .link = guest->unlimited_known ? (int64_t)(guest->unlimited * MIB) : 0,
+        .pause_stray_ms = (int64_t)(0.8 * guest->overhead_spread * MODEL_OVERHEAD_MS + 0.5),
     };
 }
 
@@ -188,6 +203,7 @@ static void take_sample(struct run *r)
         .iteration = r->pass,
         .throttle_percent = r->throttle,
         .downtime_ms = -1,
+        .bandwidth_limit = r->guest->unlimited > 0.0 ? (int64_t)(r->guest->link * MIB) : 0,
     };
     struct policy_decision d;
 
@@ -200,11 +216,8 @@ static void take_sample(struct run *r)
         d = policy_step(&r->policy, r->limits, &sample);
         act(r, &d);
     } while (d.action != POLICY_NOTHING);
-    int64_t left_s = policy_time_left_s(&r->policy, r->limits, &sample);
-    r->pause_told_ms = (double)policy_expected_downtime_ms(&r->policy, r->limits, &sample);
     if (r->told_count < TOLD_MAX)
-        r->told[r->told_count++] =
-            (struct told){r->time_s, left_s < 0 ? -1.0 : r->time_s + (double)left_s};
+        r->told[r->told_count++] = (struct told){r->time_s, r->pass, r->policy, sample};
 }
 
 /* ---- QEMU's part ---- */
@@ -232,6 +245,12 @@ static double link_now(struct run *r)
         r->wander_until_s = r->time_s + WANDER_S;
     }
     return r->link * fmax(0.2, 1.0 + r->guest->wobble * r->wander);
+}
+
+/* A limit is what the link gives, until the guest is stopped. */
+static double lifted(const struct run *r, double seen)
+{
+    return r->guest->unlimited > 0.0 ? seen * r->guest->unlimited / r->guest->link : seen;
 }
 
 /* Sends for at most `most_s`, at one speed; how long it did. */
@@ -290,24 +309,62 @@ static void trigger_throttle(struct run *r, double left, double size)
         r->throttle = 99;
 }
 
-static double total_told(const struct run *r, double share)
+/* What was told when so much of the time was over; NULL = nothing. */
+static const struct told *told_after(const struct run *r, double share)
 {
     for (int i = 0; i < r->told_count; i++)
         if (r->told[i].at_s >= share * r->time_s)
-            return r->told[i].total_s;
-    return r->time_s;
+            return &r->told[i];
+    return NULL;
 }
 
-static double error_from(const struct run *r, double share)
+static const struct told *told_in_pass(const struct run *r, int pass)
 {
-    double total_s = total_told(r, share);
+    for (int i = 0; i < r->told_count; i++)
+        if (r->told[i].pass >= pass)
+            return &r->told[i];
+    return NULL;
+}
 
-    return total_s < 0.0 ? NOT_TOLD : fabs(total_s - r->time_s) / r->time_s;
+static struct model_told judged_value(double told, double low, double high, double truth,
+                                      double whole)
+{
+    return (struct model_told){
+        .error = fabs(told - truth) / whole,
+        .within = low <= truth && (high < 0.0 || truth <= high),
+        .open = high < 0.0,
+    };
+}
+
+static struct model_told judged(const struct run *r, const struct told *told)
+{
+    struct policy_told t = POLICY_TOLD_NOTHING;
+
+    if (told)
+        t = policy_tell(&told->policy, r->limits, &told->sample);
+    if (t.time_left_ms < 0)
+        return (struct model_told){.error = NOT_TOLD};
+    return judged_value((double)t.time_left_ms, (double)t.time_left_low_ms,
+                        (double)t.time_left_high_ms, 1000.0 * (r->time_s - told->at_s),
+                        1000.0 * r->time_s);
+}
+
+static struct model_told judged_pause(const struct run *r, double pause_ms)
+{
+    const struct told *last = r->told_count > 0 ? &r->told[r->told_count - 1] : NULL;
+    struct policy_told t = POLICY_TOLD_NOTHING;
+
+    if (last)
+        t = policy_tell(&last->policy, r->limits, &last->sample);
+    if (t.pause_ms < 0)
+        return (struct model_told){.error = NOT_TOLD};
+    return judged_value((double)t.pause_ms, (double)t.pause_low_ms, (double)t.pause_high_ms,
+                        pause_ms, pause_ms);
 }
 
 static struct model_result result_of(const struct run *r, enum model_end end, double pause_s)
 {
-    double pause_ms = 1000.0 * pause_s + MODEL_OVERHEAD_MS;
+    double pause_ms = 1000.0 * pause_s + r->overhead_ms;
 
     return (struct model_result){
         .end = end,
@@ -318,12 +375,12 @@ static struct model_result result_of(const struct run *r, enum model_end end, do
         .throttle_percent = r->throttle,
         .warnings = r->warnings,
         .downtime_limit_ms = (int64_t)r->limit_ms,
-        .time_error_quarter = error_from(r, 0.25),
-        .time_error_half = error_from(r, 0.5),
-        .time_error_later = error_from(r, 0.75),
-        .pause_error =
-            r->pause_told_ms < 0.0 ? NOT_TOLD : fabs(r->pause_told_ms - pause_ms) / pause_ms,
-        .told_quarter_s = total_told(r, 0.25),
+        .quarter = judged(r, told_after(r, 0.25)),
+        .half = judged(r, told_after(r, 0.5)),
+        .later = judged(r, told_after(r, 0.75)),
+        .second_pass = judged(r, told_in_pass(r, 2)),
+        .third_pass = judged(r, told_in_pass(r, 3)),
+        .pause = judged_pause(r, pause_ms),
     };
 }
 
@@ -343,6 +400,9 @@ static void begin(struct run *r)
 {
     int zeros = (int)(r->guest->untouched * CHUNKS + 0.5);
 
+    r->overhead_ms = MODEL_OVERHEAD_MS;
+    if (r->guest->overhead_spread > 0.0)
+        r->overhead_ms *= fmax(0.3, 1.0 + r->guest->overhead_spread * deviation(&r->random));
     r->rest = r->guest->memory;
     r->disk_rest = r->guest->disk;
     r->touched = r->guest->memory * (1.0 - (double)zeros / CHUNKS);
@@ -365,9 +425,9 @@ static struct model_result run(struct run *r)
         double size = r->rest, begun_s = r->time_s;
         if (r->ended_by != POLICY_NOTHING || !send(r, &r->rest))
             return ended(r, r->rest + dirtied(r));
-        double left = dirtied(r), pause_s = left / link_now(r);
+        double left = dirtied(r), seen = link_now(r), pause_s = left / lifted(r, seen);
         r->last_dirty_rate = left / (r->time_s - begun_s);
-        if (1000.0 * pause_s <= r->limit_ms) {
+        if (1000.0 * left / seen <= r->limit_ms) {
             r->time_s += pause_s;
             return result_of(r, MODEL_COMPLETED, pause_s);
         }
@@ -392,12 +452,16 @@ struct model_result model_policy(const struct model_guest *guest,
     static struct run r;
     uint64_t random = seed_of(guest) + 1;
     struct policy_outlook outlook = outlook_of(guest, &random);
+    bool measures = limits->kind == POLICY_ADAPTIVE;
+
+    if (!measures)
+        outlook = unmeasured(outlook);
     struct policy_start start = policy_start(limits, &outlook);
 
     r = (struct run){.guest = guest, .limits = limits, .limit_ms = 300, .next_sample_s = 0.1};
     r.random = seed_of(guest);
     r.policy = policy_begin(&outlook, &start);
-    r.measure_s = policy_measure_s(&outlook);
+    r.measure_s = measures ? policy_measure_s(&outlook) : 0;
     if (limits->auto_converge) {
         r.initial = start.throttle_initial > 0 ? start.throttle_initial : 20;
         r.increment = start.throttle_increment > 0 ? start.throttle_increment : 10;

@@ -32,11 +32,21 @@ struct model_guest {
     double disk;   /* MiB, copied before memory */
     bool sampled;  /* measurements sample pages; false: they are exact */
     double idle; /* share of the processor that the guest leaves alone: throttle takes that first */
+    double overhead_spread; /* of the part of the pause that memory does not explain, relative */
+    double
+        unlimited; /* MiB a second: `link` is a limit, which is lifted in the pause; 0 = it is none */
+    bool unlimited_known; /* from an earlier migration */
     double changes_at_s,
         changes_by; /* from then on dirty rate and hot set are that many times as large */
 };
 
 enum model_end { MODEL_COMPLETED, MODEL_ABORTED, MODEL_FORCED, MODEL_POST_COPY, MODEL_ENDLESS };
+
+struct model_told {
+    double error; /* relative; 9 = nothing was told */
+    bool within;  /* the truth lay between the ends that were told */
+    bool open;    /* there was no upper end */
+};
 
 struct model_result {
     enum model_end end;
@@ -45,10 +55,9 @@ struct model_result {
     double pause_ms;   /* with MODEL_OVERHEAD_MS */
     int passes, throttle_percent, warnings;
     int64_t downtime_limit_ms; /* in force at the end */
-    /* relative errors of what was told; 9 when nothing was told */
-    double time_error_quarter, time_error_half, time_error_later;
-    double pause_error;    /* in the last pass, newest sample */
-    double told_quarter_s; /* the whole time as told at a quarter of it; -1 = not told */
+    /* what was told of the time when a quarter of it was over, half, three quarters; as those passes began */
+    struct model_told quarter, half, later, second_pass, third_pass;
+    struct model_told pause; /* in the last pass, newest sample */
 };
 
 enum { MODEL_OVERHEAD_MS = 60 };

@@ -57,6 +57,8 @@ UNIT_TEST(before, "before libvirt's call nothing is measured, and nothing preten
     UNIT_TRUE(json_get_double(account, "elapsed_s", -1) == 0.0);
     UNIT_TRUE(json_get(account, "expected_downtime_ms") == NULL);
     UNIT_TRUE(json_get(account, "time_left_s") == NULL);
+    UNIT_TRUE(json_has(account, "time_left_low_s") && json_has(account, "time_left_high_s"));
+    UNIT_TRUE(json_has(account, "expected_downtime_low_ms"));
     UNIT_TRUE(json_get(account, "result") == NULL);
 }
 

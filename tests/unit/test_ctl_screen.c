@@ -23,7 +23,9 @@ static const char running[] =
     "\"disk\":{\"total\":4294967296,\"processed\":4294967296,\"remaining\":0},"
     "\"throughput_bytes_s\":117755084,\"dirty_rate_bytes_s\":36909875,\"iteration\":3,\"throttle_"
     "percent\":20,"
-    "\"downtime_limit_ms\":300,\"expected_downtime_ms\":240,\"time_left_s\":12,\"completion_"
+    "\"downtime_limit_ms\":300,\"expected_downtime_ms\":240,\"expected_downtime_low_ms\":200,"
+    "\"expected_downtime_high_ms\":310,\"time_left_s\":12,\"time_left_low_s\":9,\"time_left_high_"
+    "s\":null,\"completion_"
     "timeout_s\":360,"
     "\"timeout_action\":\"abort\",\"auto_converge\":true,\"post_copy\":false,\"bandwidth_mib\":0,"
     "\"message\":\"\",\"result\":null}";
@@ -117,8 +119,8 @@ UNIT_TEST(watch_screen, "the screen of watch shows both bars, rates, downtime an
                      "memory     [###################.......]  75.0 %  512.0 MiB of 2.00 GiB left\n"
                      "disk       [##########################] 100.0 %  0 B of 4.00 GiB left\n"
                      "throughput 112.3 MiB/s, dirty rate 35.2 MiB/s, iteration 3, throttle 20 %\n"
-                     "downtime   240 ms expected, limit 300 ms\n"
-                     "time left  00:00:12; after 00:06:00: abort\n");
+                     "downtime   240 ms (200 ms to 310 ms) expected, limit 300 ms\n"
+                     "time left  00:00:12 (00:00:09 or more); after 00:06:00: abort\n");
     text_buffer_free(&b);
 }
 
@@ -131,7 +133,8 @@ UNIT_TEST(watch_line, "a watch that goes to a file writes one line with everythi
     UNIT_STR(b.data,
              "00:01:23 guest1 running, memory 75.0 % (512.0 MiB left), disk 100.0 % (0 B left), "
              "112.3 MiB/s, dirty 35.2 MiB/s, iteration 3, throttle 20 %, "
-             "downtime 240 ms expected, limit 300 ms, time left 00:00:12\n");
+             "downtime 240 ms (200 ms to 310 ms) expected, limit 300 ms, "
+             "time left 00:00:12 (00:00:09 or more)\n");
     text_buffer_free(&b);
 }
 

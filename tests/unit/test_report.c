@@ -50,6 +50,10 @@ static void add_sample(double ms, int64_t left, int64_t expected)
     json_add_int(o, "dirty_rate_bytes_s", 20 << 20);
     json_add_int(o, "throttle_percent", ms > 5000 ? 20 : 0);
     json_add(o, "expected_downtime_ms", expected < 0 ? NULL : json_object_new_int64(expected));
+    json_add(o, "expected_downtime_low_ms",
+             expected < 0 ? NULL : json_object_new_int64(expected * 3 / 4));
+    json_add(o, "expected_downtime_high_ms",
+             expected < 0 ? NULL : json_object_new_int64(expected * 2));
     json_add_int(o, "downtime_limit_ms", 100);
     json_add_int(o, "iteration", 2);
     json_object_array_add(json_get(m, "samples"), o);
@@ -206,7 +210,7 @@ UNIT_TEST(figures, "four plots, each with its axis, its curves, the decision and
 {
     write_page();
     UNIT_EQ(number_of("count(//h:figure[@class='plot']/s:svg)"), 4);
-    UNIT_EQ(number_of("count(//s:path[starts-with(@class, 'curve')])"), 7);
+    UNIT_EQ(number_of("count(//s:path[starts-with(@class, 'curve')])"), 9);
     UNIT_EQ(number_of("count(//h:figure[@class='plot']//s:path[@class='pause'])"), 4);
     UNIT_EQ(number_of("count(//h:figure[@class='plot']//s:circle[@class='ball'])"), 4);
     UNIT_EQ(number_of("count(//h:ol[@class='decisions']/h:li)"), 1);
@@ -315,7 +319,7 @@ UNIT_TEST(one_sample, "one sample is a dot, not a gap")
     add_sample(300, 1000, 50);
     write_page();
     UNIT_EQ(number_of("count(//h:figure[@class='plot'])"), 4);
-    UNIT_EQ(number_of("count(//s:path[starts-with(@class, 'curve') and contains(@d, 'h.1')])"), 7);
+    UNIT_EQ(number_of("count(//s:path[starts-with(@class, 'curve') and contains(@d, 'h.1')])"), 9);
     UNIT_EQ(number_of("count(//s:path[@class='area'])"), 0);
 }
 
@@ -342,7 +346,7 @@ UNIT_TEST(thousands, "thousands of samples, notes and stamps are one page of a b
         add_note(300 + 10 * i, "again");
     write_page();
     UNIT_TRUE(page.length < 4 << 20);
-    UNIT_EQ(number_of("count(//s:path[starts-with(@class, 'curve')])"), 7);
+    UNIT_EQ(number_of("count(//s:path[starts-with(@class, 'curve')])"), 9);
     /* of marks that would lie on one another only some carry their number */
     UNIT_TRUE(number_of("count(//h:figure[@class='plot'][1]//s:circle)") < 60);
 }

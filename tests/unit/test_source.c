@@ -2125,7 +2125,7 @@ UNIT_TEST(learned,
     }
     host = source()->destination_host;
     UNIT_EQ(host_pair_bandwidth(&w->agent, host), 0);
-    int64_t expected_ms = source()->progress.expected_downtime_ms;
+    int64_t expected_ms = source()->progress.told.pause_ms;
     UNIT_TRUE(expected_ms > 0);
     job.active = false;
     job.completed = true;
