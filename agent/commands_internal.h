@@ -24,7 +24,8 @@ struct command {
     X("list", false, command_list, "")                                                             \
     X("show", false, command_show, "instance timeline")                                            \
     X("migrations", false, command_migrations, "instance status limit")                            \
-    X("migration", false, command_migration, "migration instance story post_copy_lost")            \
+    X("migration", false, command_migration,                                                       \
+      "migration instance story post_copy_lost post_copy_gone")                                    \
     X("migrate", true, command_migrate, "instance dest block_migration disk_over_commit settings") \
     X("plan", false, command_plan, "instance dest block_migration disk_over_commit settings")      \
     X("plan-destination", false, command_plan_destination,                                         \

@@ -350,6 +350,8 @@ void command_migration(struct command *command)
         source_add_streams(m, account);
         if (json_get_bool(command->args, "post_copy_lost", false)) /* a destination of ours asks */
             source_post_copy_ready(m);
+        if (json_get_bool(command->args, "post_copy_gone", false))
+            source_post_copy_gone(m);
         reply_account(command, account);
     } else {
         search_history(command, &choice);

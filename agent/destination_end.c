@@ -70,6 +70,21 @@ static int settle_directory(const struct conf *conf, const char *uuid, struct er
     return -1;
 }
 
+/* While it waits for memory it is said to run. When libvirt has not seen yet that all came, or never will, the source
+ * asks again for a while, and then an operator has to look: with the source's QEMU the rest of the guest is gone. */
+static int check_memory(const struct settle *settle, struct err *e)
+{
+    enum virt_post_copy post_copy;
+
+    if (virt_migration_post_copy(settle->virt, settle->uuid, &post_copy, e) < 0)
+        return -1;
+    if (post_copy == VIRT_POST_COPY_NONE)
+        return 0;
+    return err_set(e, ERR_TIMEOUT,
+                   "instance %s is here without a part of its memory: its post-copy %s",
+                   settle->uuid, post_copy == VIRT_POST_COPY_FAILED ? "failed" : "has not ended");
+}
+
 /* The word that the source deletes its disks on: read back from libvirt, now. */
 static int settle_run(struct migration_job *job, struct err *e)
 {
@@ -81,6 +96,8 @@ static int settle_run(struct migration_job *job, struct err *e)
     if (*state != VIRT_STATE_RUNNING && !(*state == VIRT_STATE_PAUSED && settle->paused_is_right))
         return err_set(e, ERR_INSTANCE_STATE, "instance %s does not run here: it is %s",
                        settle->uuid, virt_state_name(*state));
+    if (check_memory(settle, e) < 0)
+        return -1;
     return settle_directory(settle->conf, settle->uuid, e);
 }
 

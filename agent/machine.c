@@ -64,6 +64,7 @@ static const struct machine_row table[] = {
 
     ROW(SOURCE_RECOVERING, MOVED, source_finish, SOURCE_FINISHING),
     ROW(SOURCE_RECOVERING, UNKNOWN, source_look_again, SOURCE_OBSERVING),
+    ROW(SOURCE_RECOVERING, DENIED, source_park, SOURCE_PARKED),
 
     ROW(SOURCE_FINISHING, CONFIRMED, source_clean, SOURCE_CLEANING),
     ROW(SOURCE_FINISHING, DENIED, source_park, SOURCE_PARKED),

@@ -17,7 +17,8 @@
  *                a job, running without one, gone). A paused domain without a job is never resumed: only
  *                the destination's word decides (promise S1).
  *   RECOVERING   post-copy lost its connection: the guest's memory lies on both hosts, neither is touched. libvirt
- *                is asked to go on with it, again and again. Crash: as OBSERVING, which finds it so.
+ *                is asked to go on with it, again and again; without a guest at the destination it is parked. Crash: as
+ *                OBSERVING, which finds it so.
  *   FINISHING    libvirt says that it moved. Bindings are activated, the destination confirms that the
  *                guest runs there. Crash: continued here.
  *   CLEANING     the destination's word is in the record; this host's files and ports go. Crash: continued.

@@ -127,6 +127,8 @@ struct migration {
     bool back_waits;      /* taking back waits for that call */
     bool post_copy_running, post_copy_possible;
     bool post_copy_lost; /* its connection: the guest waits until it is recovered (both sides) */
+    bool post_copy_gone; /* the destination has no guest that could go on (both sides) */
+    bool post_copy_unstarted; /* destination: it was found paused */
     bool peer_is_ours; /* the destination's agent: it asks while it waits for the guest's memory */
     bool recovery_waits;       /* for the next try */
     int recovery_tries;        /* since it was lost */
@@ -299,6 +301,8 @@ int source_change_settings(struct migration *migration, struct json_object *chan
 void source_port_plugged(struct migration *migration, const char *port_id);
 /* The destination says that it lost post-copy's connection too: the next try, unless the last one was just now. */
 void source_post_copy_ready(struct migration *migration);
+/* It says that its guest is gone, or was never started: there is nothing to recover. */
+void source_post_copy_gone(struct migration *migration);
 
 void destination_accept(struct agent *agent, struct rpc_request *request); /* pre_live_migration */
 void destination_post(struct agent *agent, struct rpc_request *request);

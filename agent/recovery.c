@@ -259,6 +259,8 @@ static void ask_source(void *aux)
     json_add_string(inner, "migration", m->uuid);
     if (m->post_copy_lost) /* the source may try to recover it */
         json_add_bool(inner, "post_copy_lost", true);
+    if (m->post_copy_gone) /* or need not any more */
+        json_add_bool(inner, "post_copy_gone", true);
     json_add_string(args, "command", "migration");
     json_add(args, "args", inner);
     _cleanup_(json_putp) struct json_object *context = rpc_context_admin();

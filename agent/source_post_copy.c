@@ -3,7 +3,8 @@
  * Post-copy at the source: once the guest was stopped for it, it runs at the destination with a part of its
  * memory while the rest lies here. When the connection in between is lost neither side can run it alone, so
  * neither is touched: the guest waits, and libvirt is asked to go on with the transfer (VIR_MIGRATE_POSTCOPY_RESUME)
- * until it does. There is no end to the trying, only to how often. What a restart finds is the domain's state, so
+ * until it does. There is no end to the trying, only to how often, unless the destination says that its guest is
+ * gone: then nobody can recover it, and it is parked. What a restart finds is the domain's state, so
  * nothing of this depends on what was journaled.
  *
  * When to try. libvirt must not be asked before the destination's QEMU noticed the loss too (virt/libvirt_migrate.c
@@ -58,7 +59,7 @@ void source_post_copy_recovered(struct migration *m, int64_t at_us)
     source_post_copy_began(m);
     if (!m->post_copy_lost)
         return;
-    m->post_copy_lost = false;
+    m->post_copy_lost = m->post_copy_gone = false;
     migration_stamp_at(m, TIMELINE_POST_COPY_RECOVERED, at_us, 0);
     if (m->recovery_tries == 0)
         migration_note(m, "post-copy went on by itself");
@@ -135,11 +136,29 @@ static void journaled(struct migration_job *job)
         log_err(LOG_LEVEL_WARNING, &job->e, "migration %s", job->migration->uuid);
 }
 
+/* What is left here cannot run alone: the guest's newer memory went with the destination's QEMU. */
+static void give_up(struct migration *m)
+{
+    struct err e = ERR_INIT;
+
+    err_set(&e, ERR_MIGRATION,
+            "post-copy cannot be recovered: on %s the guest is gone or was never started, and "
+            "what is left on %s cannot run alone",
+            m->destination_host, m->source_host);
+    m->failure = ERR_INIT; /* this one is the reason, whatever there was before */
+    migration_fail(m, &e);
+    machine_event(m, MACHINE_EVENT_DENIED);
+}
+
 void source_recover(struct migration *m)
 {
     struct migration_job job = {.name = "journal", .done = journaled};
 
     source_post_copy_lost(m, clock_monotonic_us());
+    if (m->post_copy_gone) {
+        give_up(m);
+        return;
+    }
     source_give_up_place(m); /* it may last: others need not wait for this network */
     migration_submit(m, &job, false, true);
     m->recovery_waits = true;
@@ -155,6 +174,13 @@ void source_post_copy_ready(struct migration *m)
         return;
     if (m->recovery_tries == 0 || clock_monotonic_us() - m->recovery_tried_us >= period_us(m))
         try_again(m);
+}
+
+/* Only if it is still lost here: it may have gone on by itself, to its end, and the guest been shut down then. */
+void source_post_copy_gone(struct migration *m)
+{
+    m->post_copy_gone = m->state == MACHINE_SOURCE_RECOVERING;
+    source_post_copy_look(m);
 }
 
 void source_post_copy_look(struct migration *m)

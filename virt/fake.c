@@ -434,13 +434,17 @@ static int start_post_copy(struct virt *virt, const char *uuid, struct err *e)
     return 0;
 }
 
-static int post_copy_failed(struct virt *virt, const char *uuid, bool *failed, struct err *e)
+static int post_copy(struct virt *virt, const char *uuid, enum virt_post_copy *out, struct err *e)
 {
     struct fake *fake = fake_of(virt);
     struct domain *domain;
-    if (fake_enter_domain(fake, "post_copy_failed", uuid, NULL, &domain, e) < 0)
+    if (fake_enter_domain(fake, "post_copy", uuid, NULL, &domain, e) < 0)
         return -1;
-    *failed = domain->sample_count && domain->samples[domain->sample_next].post_copy_failed;
+    *out = VIRT_POST_COPY_NONE;
+    if (domain->sample_count && domain->samples[domain->sample_next].post_copy_failed)
+        *out = VIRT_POST_COPY_FAILED;
+    else if (domain->sample_count && domain->samples[domain->sample_next].post_copy)
+        *out = VIRT_POST_COPY_RUNS;
     fake_unlock(fake);
     return 0;
 }
@@ -595,7 +599,7 @@ static const struct virt_provider provider = {
     .set_bandwidth = set_bandwidth,
     .start_post_copy = start_post_copy,
     .abort = abort_job,
-    .post_copy_failed = post_copy_failed,
+    .post_copy = post_copy,
     .suspend = suspend,
     .resume = resume,
     .guest_destroy = destroy,

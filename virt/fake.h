@@ -5,7 +5,7 @@
  *
  * All functions may be called from any thread; events are told at once on the loop's thread, else
  * posted to it. `op` is a call's name: host_read host_facts describe state list migratable_xml metadata
- * migrate sample completed set_downtime set_bandwidth start_post_copy post_copy_failed abort suspend resume destroy
+ * migrate sample completed set_downtime set_bandwidth start_post_copy post_copy abort suspend resume destroy
  * destroy_incoming undefine create define start shutdown reboot power_off save save_remove attach detach
  * xml diagnostics copy_disk resources dirty_rate_begin dirty_rate_look processor_ns.
  *

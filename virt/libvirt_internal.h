@@ -195,7 +195,9 @@ int libvirt_sample(struct virt *virt, const char *uuid, bool completed, struct v
                    struct err *e);
 
 /* By the domain's state: no job is asked about, which the destination's may keep locked. */
-int libvirt_post_copy_failed(struct virt *virt, const char *uuid, bool *failed, struct err *e);
+/* Pure. Of a virDomainState and its reason: paused at the source, running at the destination. */
+enum virt_post_copy libvirt_post_copy_map(int state, int reason);
+int libvirt_post_copy(struct virt *virt, const char *uuid, enum virt_post_copy *out, struct err *e);
 
 /* The figure of virDomainListGetStats() once it was measured, bytes a second; -1 before. Pure. */
 /* Bytes a second; -1 = not measured, or not over `seconds`. */

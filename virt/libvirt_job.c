@@ -106,7 +106,18 @@ static void look_at_post_copy(const struct libvirt_call *call, struct virt_job *
     job->post_copy = job->post_copy_failed || reason == VIR_DOMAIN_PAUSED_POSTCOPY;
 }
 
-int libvirt_post_copy_failed(struct virt *virt, const char *uuid, bool *failed, struct err *e)
+enum virt_post_copy libvirt_post_copy_map(int state, int reason)
+{
+    if ((state == VIR_DOMAIN_PAUSED && reason == VIR_DOMAIN_PAUSED_POSTCOPY_FAILED) ||
+        (state == VIR_DOMAIN_RUNNING && reason == VIR_DOMAIN_RUNNING_POSTCOPY_FAILED))
+        return VIRT_POST_COPY_FAILED;
+    if ((state == VIR_DOMAIN_PAUSED && reason == VIR_DOMAIN_PAUSED_POSTCOPY) ||
+        (state == VIR_DOMAIN_RUNNING && reason == VIR_DOMAIN_RUNNING_POSTCOPY))
+        return VIRT_POST_COPY_RUNS;
+    return VIRT_POST_COPY_NONE;
+}
+
+int libvirt_post_copy(struct virt *virt, const char *uuid, enum virt_post_copy *out, struct err *e)
 {
     LIBVIRT_CALL(call);
     int state = VIR_DOMAIN_NOSTATE, reason = 0;
@@ -114,8 +125,7 @@ int libvirt_post_copy_failed(struct virt *virt, const char *uuid, bool *failed, 
         return -1;
     if (virDomainGetState(call.domain, &state, &reason, 0) < 0)
         return libvirt_call_error(&call, e, "the state of domain %s is not known", uuid);
-    *failed = (state == VIR_DOMAIN_PAUSED && reason == VIR_DOMAIN_PAUSED_POSTCOPY_FAILED) ||
-              (state == VIR_DOMAIN_RUNNING && reason == VIR_DOMAIN_RUNNING_POSTCOPY_FAILED);
+    *out = libvirt_post_copy_map(state, reason);
     return 0;
 }
 

@@ -309,14 +309,14 @@ int virt_migration_start_post_copy(struct virt *virt, const char *uuid, struct e
                              uuid, e);
 }
 
-int virt_migration_post_copy_failed(struct virt *virt, const char *uuid, bool *failed,
-                                    struct err *e)
+int virt_migration_post_copy(struct virt *virt, const char *uuid, enum virt_post_copy *out,
+                             struct err *e)
 {
-    assert(virt && uuid && failed);
+    assert(virt && uuid && out);
     _cleanup_(virt_unrefp) struct virt *held = virt_ref(virt);
-    if (fault_point("virt.post_copy_failed", e) < 0)
+    if (fault_point("virt.post_copy", e) < 0)
         return -1;
-    return virt_counted(virt->provider->post_copy_failed(held, uuid, failed, e));
+    return virt_counted(virt->provider->post_copy(held, uuid, out, e));
 }
 
 int virt_migration_abort(struct virt *virt, const char *uuid, struct err *e)

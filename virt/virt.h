@@ -159,9 +159,14 @@ int virt_migration_set_downtime(struct virt *virt, const char *uuid, int64_t dow
 int virt_migration_set_bandwidth(struct virt *virt, const char *uuid, int64_t mib, struct err *e);
 int virt_migration_start_post_copy(struct virt *virt, const char *uuid, struct err *e);
 int virt_migration_abort(struct virt *virt, const char *uuid, struct err *e);
-/* BLOCKS, quick. At either side: did libvirt see that post-copy of this domain lost its connection? */
-int virt_migration_post_copy_failed(struct virt *virt, const char *uuid, bool *failed,
-                                    struct err *e);
+/* BLOCKS, quick. At either side: is a part of the guest's memory on the other host? */
+enum virt_post_copy {
+    VIRT_POST_COPY_NONE,
+    VIRT_POST_COPY_RUNS,
+    VIRT_POST_COPY_FAILED /* libvirt saw that it lost its connection */
+};
+int virt_migration_post_copy(struct virt *virt, const char *uuid, enum virt_post_copy *out,
+                             struct err *e);
 
 /*
  * BLOCKS, quick. How fast a running guest dirties its memory over `seconds` (1 to 60), bytes a second

@@ -73,7 +73,7 @@ struct virt_provider {
     int (*set_bandwidth)(struct virt *virt, const char *uuid, int64_t mib, struct err *e);
     int (*start_post_copy)(struct virt *virt, const char *uuid, struct err *e);
     int (*abort)(struct virt *virt, const char *uuid, struct err *e);
-    int (*post_copy_failed)(struct virt *virt, const char *uuid, bool *failed, struct err *e);
+    int (*post_copy)(struct virt *virt, const char *uuid, enum virt_post_copy *out, struct err *e);
     int (*dirty_rate_begin)(struct virt *virt, const char *uuid, int seconds, struct err *e);
     int (*dirty_rate_look)(struct virt *virt, const char *uuid, int seconds, int64_t *bytes_per_s,
                            struct err *e);

@@ -345,6 +345,28 @@ UNIT_TEST(paused_is_no_arrival, "the word is only given for a guest that runs, r
     UNIT_EQ(post()->end, FAKE_REPLIED);
 }
 
+UNIT_TEST(part_is_no_arrival,
+          "without all of its memory a guest that runs is not confirmed, it is asked for again")
+{
+    static const struct virt_job comes = {.post_copy = true};
+    static const struct virt_job lost = {.post_copy = true, .post_copy_failed = true};
+
+    world_prepare_destination(w);
+    arrive(VIRT_STATE_RUNNING);
+    virt_fake_samples(w->agent.virt, WORLD_INSTANCE, &comes, 1);
+    struct fake_asked *a = post();
+    UNIT_EQ(a->end, FAKE_FAILED);
+    UNIT_EQ(a->e.code, ERR_TIMEOUT); /* no word, not a no */
+    UNIT_HAS(a->e.text, "without a part of its memory: its post-copy has not ended");
+    virt_fake_samples(w->agent.virt, WORLD_INSTANCE, &lost, 1);
+    a = post();
+    UNIT_EQ(a->e.code, ERR_TIMEOUT);
+    UNIT_HAS(a->e.text, "its post-copy failed");
+    UNIT_TRUE(world_has_file(w, WORLD_INSTANCE "/.computed-migration"));
+    virt_fake_samples(w->agent.virt, WORLD_INSTANCE, NULL, 0);
+    UNIT_EQ(post()->end, FAKE_REPLIED);
+}
+
 UNIT_TEST(libvirt_away_at_post,
           "without libvirt the question is answered by a failure to ask again")
 {

@@ -476,6 +476,98 @@ UNIT_TEST(d_post_copy_lost,
     all_there();
 }
 
+/* The account of a source that recovers post-copy and has no connection (any more). */
+static void source_recovers(void)
+{
+    struct json_object *account = json_object_new_object();
+    struct json_object *addresses = json_object_new_array();
+
+    json_object_array_add(addresses, json_object_new_string("198.51.100.1"));
+    json_add_string(account, "phase", "recovering post-copy");
+    json_add(account, "addresses", addresses);
+    json_add(account, "streams", json_object_new_array());
+    fake_rpc_answer(waits(RPC_METHOD_control), account);
+    world_settle(w);
+    world_pass(w, 3 * USEC_PER_SEC, USEC_PER_SEC);
+}
+
+static bool destination_says(const char *word)
+{
+    struct json_object *asked = json_get(waits(RPC_METHOD_control)->args, "args");
+
+    return json_get_bool(asked, word, false);
+}
+
+UNIT_TEST(d_post_copy_gone, "a guest that is gone in post-copy is told to the source")
+{
+    destination_left("DESTINATION_PREPARED", ARRIVED);
+    source_recovers();
+    UNIT_TRUE(!destination_says("post_copy_gone"));
+    virt_fake_set_state(w->agent.virt, WORLD_INSTANCE, VIRT_STATE_SHUTOFF);
+    source_recovers();
+    UNIT_TRUE(destination_says("post_copy_gone"));
+    virt_fake_remove(w->agent.virt, WORLD_INSTANCE);
+    source_recovers();
+    UNIT_TRUE(destination_says("post_copy_gone"));
+    all_there();
+}
+
+UNIT_TEST(d_post_copy_unstarted,
+          "a guest that stays paused at its arrival in post-copy is told as gone, and kept")
+{
+    destination_left("DESTINATION_PREPARED", INCOMING);
+    source_recovers();
+    UNIT_TRUE(!destination_says("post_copy_gone")); /* its start may be under way */
+    source_recovers();
+    UNIT_TRUE(destination_says("post_copy_gone"));
+    all_there();
+}
+
+static const char *stream; /* of this host; NULL = none */
+
+int __wrap_net_streams(bool listened, struct json_object **out, struct err *e);
+int __wrap_net_stream_break(const char *name, struct err *e);
+
+int __wrap_net_streams(bool listened, struct json_object **out, struct err *e)
+{
+    (void)listened;
+    (void)e;
+    *out = json_object_new_array();
+    if (stream)
+        json_object_array_add(*out, json_object_new_string(stream));
+    return 0;
+}
+
+int __wrap_net_stream_break(const char *name, struct err *e)
+{
+    (void)e;
+    UNIT_STR(name, stream);
+    stream = NULL;
+    return 0;
+}
+
+UNIT_TEST(
+    d_post_copy_half,
+    "half a connection is broken, also where a libvirt that was restarted says that it failed")
+{
+    static const struct virt_job states[] = {{.post_copy = true},
+                                             {.post_copy = true, .post_copy_failed = true}};
+
+    for (size_t i = 0; i < ARRAY_LEN(states); i++) {
+        destination_left("DESTINATION_PREPARED", ARRIVED);
+        virt_fake_samples(w->agent.virt, WORLD_INSTANCE, &states[i], 1);
+        stream = "198.51.100.2 49152 198.51.100.1 40000";
+        source_recovers();
+        UNIT_TRUE(stream != NULL); /* it may have come after the source's look */
+        UNIT_EQ(destination_says("post_copy_lost"), i == 1);
+        source_recovers();
+        UNIT_TRUE(stream == NULL);
+        all_there();
+        world_close(w);
+        w = NULL;
+    }
+}
+
 UNIT_TEST(d_prepared_failed, "prepared, the source says failed: taken back")
 {
     destination_left("DESTINATION_PREPARED", NOBODY);

@@ -1546,6 +1546,31 @@ UNIT_TEST(lost_by_itself,
     words_are("queued preparing running running (post-copy) completed");
 }
 
+UNIT_TEST(lost_for_good,
+          "post-copy whose guest is gone from the destination is parked, and says so")
+{
+    lose_post_copy();
+    source_post_copy_gone(source());
+    world_settle(w);
+    UNIT_STR(state(), "SOURCE_PARKED");
+    UNIT_HAS(source()->message, "on os-hostb the guest is gone or was never started");
+    UNIT_STR(source()->status, "error");
+    pass_s(300);
+    UNIT_EQ(did("migrate"), 1);
+    UNIT_EQ(did("resume") + did("abort") + did("destroy"), 0);
+    UNIT_EQ(asked(RPC_METHOD_rollback_live_migration_at_destination), 0);
+}
+
+UNIT_TEST(lost_gone_after,
+          "a guest that went on by itself and was shut down then is not taken for lost")
+{
+    lose_post_copy();
+    virt_fake_remove(w->agent.virt, WORLD_INSTANCE);
+    source_post_copy_gone(source());
+    world_settle(w);
+    UNIT_STR(state(), "SOURCE_FINISHING");
+}
+
 UNIT_TEST(lost_libvirt, "without libvirt nothing is tried, and it is found again with it")
 {
     lose_post_copy();

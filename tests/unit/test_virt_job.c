@@ -261,6 +261,24 @@ UNIT_TEST(memory_of_host, "the kernel's estimate of available memory is read in 
     UNIT_TRUE(total > available && available > 1 << 20);
 }
 
+UNIT_TEST(post_copy, "post-copy is known by the domain's reason, at either side")
+{
+    UNIT_EQ(libvirt_post_copy_map(VIR_DOMAIN_PAUSED, VIR_DOMAIN_PAUSED_POSTCOPY),
+            VIRT_POST_COPY_RUNS);
+    UNIT_EQ(libvirt_post_copy_map(VIR_DOMAIN_RUNNING, VIR_DOMAIN_RUNNING_POSTCOPY),
+            VIRT_POST_COPY_RUNS);
+    UNIT_EQ(libvirt_post_copy_map(VIR_DOMAIN_PAUSED, VIR_DOMAIN_PAUSED_POSTCOPY_FAILED),
+            VIRT_POST_COPY_FAILED);
+    UNIT_EQ(libvirt_post_copy_map(VIR_DOMAIN_RUNNING, VIR_DOMAIN_RUNNING_POSTCOPY_FAILED),
+            VIRT_POST_COPY_FAILED);
+    UNIT_EQ(libvirt_post_copy_map(VIR_DOMAIN_RUNNING, VIR_DOMAIN_RUNNING_MIGRATED),
+            VIRT_POST_COPY_NONE);
+    UNIT_EQ(libvirt_post_copy_map(VIR_DOMAIN_PAUSED, VIR_DOMAIN_PAUSED_MIGRATION),
+            VIRT_POST_COPY_NONE);
+    UNIT_EQ(libvirt_post_copy_map(VIR_DOMAIN_SHUTOFF, VIR_DOMAIN_PAUSED_POSTCOPY),
+            VIRT_POST_COPY_NONE);
+}
+
 /* ---- the dirty rate before a migration ---- */
 
 static int64_t rate_over(int period_s, int status, long long mib)
