@@ -44,9 +44,6 @@ static const struct {
      "only with a nova-compute destination"},
     {MACHINE_SOURCE_WAITING_VIFS, MACHINE_EVENT_PORTS_LATE, "only with a nova-compute destination"},
     {MACHINE_SOURCE_WAITING_VIFS, MACHINE_EVENT_ABORT, "only with a nova-compute destination"},
-    {MACHINE_SOURCE_OBSERVING, MACHINE_EVENT_LOST, "post-copy is not simulated"},
-    {MACHINE_SOURCE_RECOVERING, MACHINE_EVENT_MOVED, "post-copy is not simulated"},
-    {MACHINE_SOURCE_RECOVERING, MACHINE_EVENT_UNKNOWN, "post-copy is not simulated"},
     {MACHINE_DESTINATION_HERE, MACHINE_EVENT_ROLLBACK,
      "only if libvirt says of a guest that came that it stayed"},
     {MACHINE_DESTINATION_ROLLING_BACK, MACHINE_EVENT_ARRIVED,
@@ -123,6 +120,27 @@ static void print_points(const struct coverage *coverage)
                coverage->points[i].failed, coverage->points[i].crashed);
 }
 
+static void print_post_copy(const struct coverage *c)
+{
+    static const char *const words[POST_COPY_COUNTS] = {
+        [POST_COPY_BEGUN] = "begun",
+        [POST_COPY_BY_POLICY] = "asked for by the policy",
+        [POST_COPY_NETWORK_CUT] = "network cut",
+        [POST_COPY_LOST_SOURCE] = "failed at the source",
+        [POST_COPY_LOST_DESTINATION] = "failed at the destination",
+        [POST_COPY_RECOVERED] = "recovered",
+        [POST_COPY_BY_ITSELF] = "went on by itself",
+        [POST_COPY_COMPLETED] = "completed",
+        [POST_COPY_TORN] = "torn",
+        [POST_COPY_STRANDED] = "stranded",
+        [POST_COPY_UNHEARD] = "unheard of"};
+
+    printf("# post-copy:");
+    for (unsigned i = 0; i < POST_COPY_COUNTS; i++)
+        printf("%s %s %" PRIu64, i > 0 ? "," : "", words[i], c->post_copy[i]);
+    printf("\n");
+}
+
 void coverage_print(const struct coverage *c)
 {
     static const char *const words[ENDINGS] = {
@@ -150,6 +168,7 @@ void coverage_print(const struct coverage *c)
            c->forced);
     printf("# the bus was cut %" PRIu64 " times; left behind after all tries %" PRIu64 "\n",
            c->bus_cuts, c->left_behind);
+    print_post_copy(c);
     print_rows(c);
     print_points(c);
 }

@@ -116,11 +116,19 @@ static int gate(void *aux, struct err *e)
     return 0;
 }
 
-void host_open(struct host *host, const char *name, bool standalone)
+void host_open(struct host *host, const char *name)
 {
     struct world_options options = {
-        .host = name, .standalone = standalone, .quiet = true, .threads = 4};
+        .host = name, .standalone = sim->standalone, .quiet = true, .threads = 4};
 
+    if (sim->post_copy) {
+        options.settings[0] = "libvirt.live_migration_permit_post_copy";
+        options.settings[1] = "true";
+        options.settings[2] = "libvirt.live_migration_timeout_action";
+        options.settings[3] = "force_complete";
+        options.settings[4] = "libvirt.live_migration_completion_timeout_hard_limit";
+        options.settings[5] = sim->by_policy ? "2" : "0";
+    }
     host->name = name;
     host->world = world_open(&options);
     host->files = text_dup(host->world->directory);

@@ -8,30 +8,12 @@
  * The loss of an agent's connection ends its call without an outcome; the migration goes on. The restart of
  * a libvirtd ends the migration: while it copies the guest goes on at the source. In the switch-over it is
  * as libvirt has it: either it is cancelled, or the last word is missing and the guest stays paused at the
- * source, running or not at the other.
+ * source, running or not at the other. What is different in post-copy is in post_copy.c.
  */
 #include "lib/clock.h"
-#include "tests/simulator/simulator.h"
+#include "tests/simulator/hypervisor_internal.h"
 
-enum phase { NO_JOB, COPYING, SWITCHING, ARRIVED };
-enum { NEWS_MAX = 64, PASSES_MAX = 12 };
 static const int64_t guest_bytes = INT64_C(268435456);
-
-struct news {
-    struct host *host;
-    enum virt_event event;
-    int iteration; /* 0 = an event */
-};
-
-struct hypervisor {
-    enum phase phase;
-    unsigned passes, left;
-    bool aborted, suspended_before, guest_died, last_word_missing, forced;
-    bool call_waits, call_over; /* the agent's own call */
-    enum virt_outcome call_outcome;
-    struct news news[NEWS_MAX];
-    unsigned news_count;
-};
 
 struct hypervisor *hypervisor_new(void)
 {
@@ -43,17 +25,17 @@ void hypervisor_free(struct hypervisor *hypervisor)
     free(hypervisor);
 }
 
-static struct virt *virt_of(const struct host *host)
+struct virt *hypervisor_virt_of(const struct host *host)
 {
     return host->world->agent.virt;
 }
 
 enum virt_state hypervisor_state(const struct host *host)
 {
-    return virt_fake_state(virt_of(host), WORLD_INSTANCE);
+    return virt_fake_state(hypervisor_virt_of(host), WORLD_INSTANCE);
 }
 
-static void tell(struct host *host, enum virt_event event, int iteration)
+void hypervisor_tell(struct host *host, enum virt_event event, int iteration)
 {
     struct hypervisor *h = sim->hypervisor;
 
@@ -62,6 +44,17 @@ static void tell(struct host *host, enum virt_event event, int iteration)
 }
 
 /* ---- the agent's calls ---- */
+
+static void ask_for_post_copy(void)
+{
+    struct hypervisor *h = sim->hypervisor;
+
+    if (h->phase != COPYING || !h->may_post_copy || h->post_copy_asked)
+        return;
+    sim_trace("libvirt: post-copy is asked for");
+    sim->coverage->post_copy[POST_COPY_BY_POLICY] += !sim->force_asked;
+    h->post_copy_asked = true;
+}
 
 static int enter(void *aux, const char *op, const char *uuid, struct err *e)
 {
@@ -74,6 +67,10 @@ static int enter(void *aux, const char *op, const char *uuid, struct err *e)
         promises_read(host);
     if (text_equal(op, "suspend"))
         sim->hypervisor->forced = true;
+    if (text_equal(op, "abort") && hypervisor_is_in_post_copy())
+        return err_set(e, ERR_VIRT, "a migration in post-copy cannot be aborted");
+    if (text_equal(op, "start_post_copy"))
+        ask_for_post_copy();
     return 0;
 }
 
@@ -92,11 +89,11 @@ static void show_progress(void)
     };
 
     job.memory_processed = guest_bytes - job.memory_remaining;
-    virt_fake_samples(virt_of(&sim->hosts[SOURCE]), WORLD_INSTANCE, &job, 1);
-    virt_fake_set_job(virt_of(&sim->hosts[SOURCE]), WORLD_INSTANCE, true);
+    virt_fake_samples(hypervisor_virt_of(&sim->hosts[SOURCE]), WORLD_INSTANCE, &job, 1);
+    virt_fake_set_job(hypervisor_virt_of(&sim->hosts[SOURCE]), WORLD_INSTANCE, true);
 }
 
-static bool begin(struct host *host)
+static bool begin(struct host *host, const struct virt_migration *migration)
 {
     struct hypervisor *h = sim->hypervisor;
     struct host *to = &sim->hosts[DESTINATION];
@@ -106,10 +103,11 @@ static bool begin(struct host *host)
         return false;
     h->phase = COPYING;
     h->left = h->passes = 1 + (unsigned)sim_below(PASSES_MAX);
-    h->aborted = false;
+    h->aborted = h->post_copy_asked = false;
+    h->may_post_copy = migration->post_copy;
     h->suspended_before = hypervisor_state(host) == VIRT_STATE_PAUSED;
-    virt_fake_set_incoming(virt_of(to), WORLD_INSTANCE);
-    tell(to, VIRT_EVENT_STARTED, 0);
+    virt_fake_set_incoming(hypervisor_virt_of(to), WORLD_INSTANCE);
+    hypervisor_tell(to, VIRT_EVENT_STARTED, 0);
     show_progress();
     return true;
 }
@@ -120,10 +118,10 @@ static enum virt_outcome migrate(void *aux, const struct virt_migration *migrati
     struct hypervisor *h = sim->hypervisor;
     struct host *host = aux;
 
-    (void)migration;
-    if (!begin(host))
+    if (!(migration->resume_post_copy ? post_copy_resume(host) : begin(host, migration)))
         return VIRT_OUTCOME_FAILED;
-    sim_trace("libvirt: a migration of %u passes begins", h->passes);
+    if (!migration->resume_post_copy)
+        sim_trace("libvirt: a migration of %u passes begins", h->passes);
     h->call_waits = true;
     h->call_over = false;
     sim_job_pause();
@@ -144,13 +142,13 @@ void hypervisor_attach(struct host *host)
     struct virt_fake_player player = {
         .enter = enter, .migrate = migrate, .abort = aborted, .aux = host};
 
-    virt_fake_play(virt_of(host), &player);
+    virt_fake_play(hypervisor_virt_of(host), &player);
     host->libvirt_up = true;
 }
 
 /* ---- the migration ---- */
 
-static void call_ends(enum virt_outcome outcome)
+void hypervisor_call_ends(enum virt_outcome outcome)
 {
     struct hypervisor *h = sim->hypervisor;
 
@@ -163,17 +161,17 @@ static void call_ends(enum virt_outcome outcome)
 static void job_over(enum virt_outcome outcome)
 {
     sim->hypervisor->phase = NO_JOB;
-    virt_fake_samples(virt_of(&sim->hosts[SOURCE]), WORLD_INSTANCE, NULL, 0);
-    virt_fake_set_job(virt_of(&sim->hosts[SOURCE]), WORLD_INSTANCE, false);
-    call_ends(outcome);
+    virt_fake_samples(hypervisor_virt_of(&sim->hosts[SOURCE]), WORLD_INSTANCE, NULL, 0);
+    virt_fake_set_job(hypervisor_virt_of(&sim->hosts[SOURCE]), WORLD_INSTANCE, false);
+    hypervisor_call_ends(outcome);
 }
 
 static void remove_arrival(void)
 {
     struct host *to = &sim->hosts[DESTINATION];
 
-    virt_fake_remove(virt_of(to), WORLD_INSTANCE);
-    tell(to, VIRT_EVENT_STOPPED, 0);
+    virt_fake_remove(hypervisor_virt_of(to), WORLD_INSTANCE);
+    hypervisor_tell(to, VIRT_EVENT_STOPPED, 0);
 }
 
 /* The guest goes on at the source, as it was before the switch-over. */
@@ -185,8 +183,8 @@ static void give_back(enum virt_outcome outcome)
     sim_trace("libvirt: the migration ends, the guest stays");
     remove_arrival();
     if (h->phase == SWITCHING && !h->suspended_before) {
-        virt_fake_set_state(virt_of(from), WORLD_INSTANCE, VIRT_STATE_RUNNING);
-        tell(from, VIRT_EVENT_RESUMED, 0);
+        virt_fake_set_state(hypervisor_virt_of(from), WORLD_INSTANCE, VIRT_STATE_RUNNING);
+        hypervisor_tell(from, VIRT_EVENT_RESUMED, 0);
     }
     job_over(outcome);
 }
@@ -197,17 +195,23 @@ static void copy(void)
     struct host *from = &sim->hosts[SOURCE];
     bool suspended = hypervisor_state(from) == VIRT_STATE_PAUSED;
 
+    if (h->post_copy_asked && !suspended) {
+        post_copy_leave();
+        return;
+    }
+    if (sim->calm && sim->by_policy && h->left <= 1)
+        return; /* it does not converge: the policy has to end it */
     if (!suspended && h->left > 0) {
         h->left--;
-        tell(from, VIRT_EVENT_STARTED, (int)(h->passes - h->left));
+        hypervisor_tell(from, VIRT_EVENT_STARTED, (int)(h->passes - h->left));
         show_progress();
         return;
     }
     sim_trace("libvirt: the guest stops at the source");
     h->phase = SWITCHING;
     h->suspended_before = suspended; /* that is not taken back by itself */
-    virt_fake_set_state(virt_of(from), WORLD_INSTANCE, VIRT_STATE_PAUSED);
-    tell(from, VIRT_EVENT_PAUSED_MIGRATION, 0);
+    virt_fake_set_state(hypervisor_virt_of(from), WORLD_INSTANCE, VIRT_STATE_PAUSED);
+    hypervisor_tell(from, VIRT_EVENT_PAUSED_MIGRATION, 0);
 }
 
 static void arrive(void)
@@ -216,10 +220,10 @@ static void arrive(void)
 
     sim_trace("libvirt: the guest runs at the destination");
     sim->hypervisor->phase = ARRIVED;
-    virt_fake_set_state(virt_of(to), WORLD_INSTANCE, VIRT_STATE_RUNNING);
-    tell(to, VIRT_EVENT_RESUMED_MIGRATION, 0);
+    virt_fake_set_state(hypervisor_virt_of(to), WORLD_INSTANCE, VIRT_STATE_RUNNING);
+    hypervisor_tell(to, VIRT_EVENT_RESUMED_MIGRATION, 0);
     if (sim_below(4) == 0)
-        tell(to, VIRT_EVENT_RESUMED_MIGRATION, 0);
+        hypervisor_tell(to, VIRT_EVENT_RESUMED_MIGRATION, 0);
 }
 
 static void complete(void)
@@ -227,8 +231,8 @@ static void complete(void)
     struct host *from = &sim->hosts[SOURCE];
 
     sim_trace("libvirt: the migration is complete");
-    virt_fake_remove(virt_of(from), WORLD_INSTANCE);
-    tell(from, VIRT_EVENT_STOPPED_MIGRATION, 0);
+    virt_fake_remove(hypervisor_virt_of(from), WORLD_INSTANCE);
+    hypervisor_tell(from, VIRT_EVENT_STOPPED_MIGRATION, 0);
     job_over(VIRT_OUTCOME_COMPLETED);
 }
 
@@ -239,7 +243,9 @@ static void advance(void)
 
     if (hypervisor_switches() && sim_below(3) > 0)
         return; /* it takes its time */
-    if (h->phase == ARRIVED)
+    if (hypervisor_is_in_post_copy())
+        post_copy_advance();
+    else if (h->phase == ARRIVED)
         complete();
     else if (h->aborted)
         give_back(VIRT_OUTCOME_CANCELLED);
@@ -256,8 +262,8 @@ static void die_at(struct host *host)
     sim_trace("%s: the guest's QEMU dies", host->name);
     sim->hypervisor->guest_died = true;
     sim->coverage->guests_died++;
-    virt_fake_set_state(virt_of(host), WORLD_INSTANCE, VIRT_STATE_SHUTOFF);
-    tell(host, VIRT_EVENT_STOPPED, 0);
+    virt_fake_set_state(hypervisor_virt_of(host), WORLD_INSTANCE, VIRT_STATE_SHUTOFF);
+    hypervisor_tell(host, VIRT_EVENT_STOPPED, 0);
 }
 
 void hypervisor_guest_dies(void)
@@ -267,6 +273,10 @@ void hypervisor_guest_dies(void)
 
     if (h->guest_died || h->phase == ARRIVED)
         return;
+    if (hypervisor_is_in_post_copy()) {
+        post_copy_guest_dies();
+        return;
+    }
     if (h->phase != NO_JOB)
         give_back(VIRT_OUTCOME_FAILED);
     die_at(&sim->hosts[arrived ? DESTINATION : SOURCE]);
@@ -290,7 +300,8 @@ bool hypervisor_last_word_missing(void)
 
 bool hypervisor_switches(void)
 {
-    return sim->hypervisor->phase == SWITCHING || sim->hypervisor->phase == ARRIVED;
+    return sim->hypervisor->phase == SWITCHING || sim->hypervisor->phase == ARRIVED ||
+           sim->hypervisor->phase == LEAVING;
 }
 
 bool hypervisor_has_job(void)
@@ -313,6 +324,11 @@ static bool can_return(void)
     return h->call_waits && h->call_over;
 }
 
+static bool can_advance(void)
+{
+    return hypervisor_has_job() && (!hypervisor_is_in_post_copy() || post_copy_can_advance());
+}
+
 /* One connection keeps the order of its news; NEWS_MAX = there are none. */
 static unsigned first_news(const struct host *host)
 {
@@ -326,7 +342,7 @@ static unsigned first_news(const struct host *host)
 
 unsigned hypervisor_count(void)
 {
-    return hypervisor_has_job() + can_return() + (first_news(&sim->hosts[SOURCE]) < NEWS_MAX) +
+    return can_advance() + can_return() + (first_news(&sim->hosts[SOURCE]) < NEWS_MAX) +
            (first_news(&sim->hosts[DESTINATION]) < NEWS_MAX);
 }
 
@@ -341,9 +357,9 @@ static void bring_news(unsigned n)
               news.iteration ? "iteration" : virt_event_name(news.event));
     sim->acting = news.host;
     if (news.iteration)
-        virt_fake_iteration(virt_of(news.host), WORLD_INSTANCE, news.iteration);
+        virt_fake_iteration(hypervisor_virt_of(news.host), WORLD_INSTANCE, news.iteration);
     else
-        virt_fake_event(virt_of(news.host), WORLD_INSTANCE, news.event);
+        virt_fake_event(hypervisor_virt_of(news.host), WORLD_INSTANCE, news.event);
     sim->acting = NULL;
 }
 
@@ -359,7 +375,7 @@ static void let_return(void)
 
 void hypervisor_step(unsigned n)
 {
-    if (hypervisor_has_job() && n-- == 0)
+    if (can_advance() && n-- == 0)
         advance();
     else if (can_return() && n-- == 0)
         let_return();
@@ -393,10 +409,10 @@ void hypervisor_lose_connection(struct host *host)
     drop_news(host);
     host->libvirt_up = false;
     sim->acting = host;
-    virt_fake_set_up(virt_of(host), false, "the connection was lost");
+    virt_fake_set_up(hypervisor_virt_of(host), false, "the connection was lost");
     sim->acting = NULL;
     if (host == &sim->hosts[SOURCE])
-        call_ends(VIRT_OUTCOME_UNKNOWN);
+        hypervisor_call_ends(VIRT_OUTCOME_UNKNOWN);
 }
 
 /* The last word was missing: the source keeps a paused guest, the other one has it or has not. */
@@ -406,6 +422,8 @@ static void end_without_last_word(void)
 
     sim_trace("libvirt: the migration ends without its last word");
     h->last_word_missing = true;
+    if (!sim->plan && !sim->healing && sim_below(2) == 0)
+        sim->bus_is_cut = true; /* nor can the destination be asked */
     if (h->phase == SWITCHING && sim_below(2) == 0)
         arrive();
     else if (h->phase == SWITCHING)
@@ -421,8 +439,12 @@ void hypervisor_restart(struct host *host)
     sim_trace("%s: libvirtd is restarted", host->name);
     if (host->libvirt_up)
         hypervisor_lose_connection(host);
-    if (h->phase == COPYING || (h->phase == SWITCHING && sim_below(2) == 0))
+    if (hypervisor_is_in_post_copy())
+        post_copy_restart(host);
+    else if (h->phase == COPYING || (h->phase == SWITCHING && sim_below(2) == 0))
         give_back(VIRT_OUTCOME_FAILED);
+    else if (h->phase == ARRIVED && h->ends[SOURCE])
+        hypervisor_call_ends(VIRT_OUTCOME_UNKNOWN); /* after post-copy QEMU ends it by itself */
     else if (h->phase != NO_JOB && source)
         end_without_last_word();
 }
@@ -432,6 +454,6 @@ void hypervisor_back(struct host *host)
     sim_trace("%s: libvirt is connected again", host->name);
     host->libvirt_up = true;
     sim->acting = host;
-    virt_fake_set_up(virt_of(host), true, "");
+    virt_fake_set_up(hypervisor_virt_of(host), true, "");
     sim->acting = NULL;
 }

@@ -10,8 +10,10 @@
 
 enum { AWAY_STEPS = 60 };
 
-static const char *const way_names[WAYS] = {
-    [WAY_MOVE] = "move", [WAY_ABORT] = "abort", [WAY_FORCE] = "force"};
+static const char *const way_names[WAYS] = {[WAY_MOVE] = "move",
+                                            [WAY_ABORT] = "abort",
+                                            [WAY_FORCE] = "force",
+                                            [WAY_POST_COPY] = "post-copy"};
 static const char *const deed_names[DEEDS] = {
     [DEED_NOTHING] = "nothing",
     [DEED_DEATH] = "death",
@@ -21,6 +23,7 @@ static const char *const deed_names[DEEDS] = {
     [DEED_LIBVIRT_DESTINATION] = "libvirt-destination",
     [DEED_BUS] = "bus",
     [DEED_CONTROL_PLANE] = "control-plane",
+    [DEED_NETWORK] = "network",
 };
 
 /* ---- the deed ---- */
@@ -72,6 +75,9 @@ static void act(void)
             sim->hosts[i].broken_since_us = sim->now_us;
         }
         break;
+    case DEED_NETWORK:
+        hypervisor_cut_network(true);
+        break;
     default:
         return;
     }
@@ -83,6 +89,7 @@ static void come_back(void)
     sim_trace("what was away is back");
     sim->back_at_step = 0;
     sim->bus_is_cut = false;
+    hypervisor_cut_network(false);
     for (int i = 0; i < HOSTS; i++)
         host_mend(&sim->hosts[i]);
 }
@@ -96,7 +103,7 @@ bool matrix_trouble(void)
         come_back();
     } else if (sim->plan->way != WAY_MOVE && !sim->operator_asked && hypervisor_has_job()) {
         sim->operator_asked = true;
-        sim_operator_asks(sim->plan->way == WAY_FORCE);
+        sim_operator_asks(sim->plan->way != WAY_ABORT);
     } else {
         return false;
     }
@@ -115,9 +122,16 @@ static bool run_one(uint64_t seed, const struct plan *plan, struct coverage *cov
     return false;
 }
 
-/* What does not touch an agent's own memory is the same whatever an operator asked for. */
+/* What does not touch an agent's own memory is the same whatever an operator asked for, but in post-copy. */
 static bool is_worth_it(enum way way, enum deed deed)
 {
+    bool post_copy =
+        deed == DEED_NETWORK || deed == DEED_LIBVIRT_SOURCE || deed == DEED_LIBVIRT_DESTINATION;
+
+    if (way == WAY_POST_COPY && post_copy)
+        return true;
+    if (deed == DEED_NETWORK) /* in pre-copy it is a migration that fails */
+        return false;
     return way == WAY_MOVE || deed == DEED_DEATH || deed == DEED_OTHER_DEATH ||
            deed == DEED_FAILURE;
 }
@@ -138,9 +152,10 @@ void matrix_run(uint64_t seed, unsigned share, unsigned shares, struct coverage 
         }
     }
     if (share == 0)
-        printf("# the matrix of seed %" PRIu64 ": %u, %u and %u passes of a move, one that is "
-               "aborted and one that is forced; %u runs\n",
-               seed, counts[WAY_MOVE], counts[WAY_ABORT], counts[WAY_FORCE], runs);
+        printf("# the matrix of seed %" PRIu64 ": %u, %u, %u and %u passes of a move, one that "
+               "is aborted, one that is forced and one by post-copy; %u runs\n",
+               seed, counts[WAY_MOVE], counts[WAY_ABORT], counts[WAY_FORCE], counts[WAY_POST_COPY],
+               runs);
 }
 
 static int index_of(const char *const *names, unsigned count, const char *name, size_t length)

@@ -28,7 +28,8 @@ void promises_free(struct promises *promises)
 
 void promises_read(const struct host *host)
 {
-    if (host == &sim->hosts[DESTINATION] && hypervisor_state(host) == VIRT_STATE_RUNNING)
+    if (host == &sim->hosts[DESTINATION] && hypervisor_state(host) == VIRT_STATE_RUNNING &&
+        !hypervisor_is_in_post_copy()) /* a part of it is at the source */
         sim->promises->read_back = true;
 }
 
@@ -44,6 +45,10 @@ void promises_step(void)
 
     if (runs(from) && runs(to))
         sim_violation("S1: the guest runs on both hosts");
+    if (!hypervisor_is_whole())
+        sim_violation("S1: in post-copy the guest is %s at the source and %s at the destination",
+                      virt_state_name(hypervisor_state(from)),
+                      virt_state_name(hypervisor_state(to)));
     if (runs(from) && gone)
         sim_violation("S2: the guest runs at the source, and its disk is gone");
     if (runs(to) && !host_has_file(to, disk))
@@ -214,8 +219,12 @@ static const char *parked_message(void)
 /* There are few reasons to leave it to an operator. */
 static bool count_reason(void)
 {
-    const bool reasons[] = {hypervisor_guest_died(), hypervisor_last_word_missing(),
-                            sim->unconfirmed,
+    if (hypervisor_is_unheard() && hypervisor_is_in_post_copy()) {
+        sim->coverage->post_copy[POST_COPY_UNHEARD]++;
+        return true;
+    }
+    const bool reasons[] = {hypervisor_guest_died() || hypervisor_cannot_go_on(),
+                            hypervisor_last_word_missing(), sim->unconfirmed,
                             sim->hosts[SOURCE].gave_up || sim->hosts[DESTINATION].gave_up};
 
     for (size_t i = 0; i < ARRAY_LEN(reasons); i++) {
@@ -227,6 +236,25 @@ static bool count_reason(void)
     return false;
 }
 
+/* docs/CONVERGENCE.md: there the agents can but say what they wait for. */
+static bool waits_for_ever(const struct migration *m)
+{
+    bool looks = m->state == MACHINE_SOURCE_OBSERVING; /* now and then */
+
+    return (looks || m->state == MACHINE_SOURCE_RECOVERING) && hypervisor_is_unheard();
+}
+
+/* What is left to an operator says so, and why. */
+static void source_is_parked(const struct host *from)
+{
+    for (const struct migration *m = from->world->agent.migrations; m; m = m->next)
+        if (m->state != MACHINE_SOURCE_PARKED && !waits_for_ever(m))
+            sim_violation("L1: the source is %s for ever: %s", machine_state_text(m->state),
+                          m->message ? m->message : "no message");
+        else if (!m->message)
+            sim_violation("the source is left to an operator and does not say why");
+}
+
 /* Where the guest is cannot be told: nothing was removed, and it does not run twice. */
 static enum ending end_parked(void)
 {
@@ -234,6 +262,7 @@ static enum ending end_parked(void)
 
     sim->coverage->parked_source += parked(from);
     sim->coverage->parked_destination += parked(to);
+    source_is_parked(from);
     if (!count_reason())
         sim_violation("parked without a reason: %s", parked_message());
     if (from->world->agent.running_out != 0)

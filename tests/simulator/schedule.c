@@ -38,7 +38,7 @@ uint64_t sim_below(uint64_t limit)
 
 bool sim_happens(unsigned of_thousand)
 {
-    return of_thousand > 0 && !sim->healing && sim_below(1000) < of_thousand;
+    return of_thousand > 0 && !sim->healing && !sim->calm && sim_below(1000) < of_thousand;
 }
 
 /* ---- what is told ---- */
@@ -150,6 +150,11 @@ static void choose_rates(void)
         .mended = sim_below(2) == 0 ? 20 : 3,
         .come_back = sim_below(6) == 0 ? 400 : 20,
     };
+    if (!sim->post_copy)
+        return;
+    sim->calm = sim_below(4) > 0;
+    sim->rates.network_cut = sim_below(3) == 0 ? 0 : 10 + (unsigned)sim_below(60);
+    sim->rates.operators += 10;
 }
 
 static void open_scene(uint64_t seed, const struct plan *plan, bool tracing,
@@ -166,8 +171,10 @@ static void open_scene(uint64_t seed, const struct plan *plan, bool tracing,
     sim->hypervisor = hypervisor_new();
     sim->promises = promises_new();
     sim->standalone = plan ? seed % 2 == 0 : sim_below(2) == 0;
-    host_open(&sim->hosts[SOURCE], "os-hosta", sim->standalone);
-    host_open(&sim->hosts[DESTINATION], "os-hostb", sim->standalone);
+    sim->post_copy = plan ? plan->way == WAY_POST_COPY : seed % 4 == 0;
+    sim->by_policy = !plan && seed % 16 == 0;
+    host_open(&sim->hosts[SOURCE], "os-hosta");
+    host_open(&sim->hosts[DESTINATION], "os-hostb");
     sim->now_us = BEGIN_US;
     clock_fake_set(sim->now_us);
     if (!request)
@@ -220,6 +227,7 @@ void sim_operator_asks(bool force)
 
     json_add(args, "instance", json_copy(json_get(request, "instance")));
     if (force) {
+        sim->force_asked = true;
         sim->coverage->forced++;
         broker_send(&sim->hosts[SOURCE], RPC_METHOD_live_migration_force_complete, args);
         return;
@@ -232,9 +240,9 @@ void sim_operator_asks(bool force)
 
 static void operator_asks(void)
 {
-    bool force = sim_below(3) == 0;
+    bool force = sim->post_copy ? sim_below(4) > 0 : sim_below(3) == 0;
 
-    if (force && sim_below(6) == 0)
+    if (force && !sim->post_copy && sim_below(6) == 0)
         break_resume();
     sim_operator_asks(force);
 }
@@ -282,15 +290,30 @@ static bool trouble_between(void)
         sim->bus_is_cut = !sim->bus_is_cut;
         sim->coverage->bus_cuts += sim->bus_is_cut;
         sim_trace("the bus is %s", sim->bus_is_cut ? "cut" : "whole again");
+    } else if (hypervisor_is_in_post_copy() &&
+               sim_happens(hypervisor_network_is_cut() ? 25 : sim->rates.network_cut)) {
+        hypervisor_cut_network(!hypervisor_network_is_cut());
+        sim->bus_is_cut = sim->bus_is_cut || (hypervisor_network_is_cut() && sim_below(3) == 0);
     } else {
         return false;
     }
     return true;
 }
 
+/* Until it is in post-copy nothing goes wrong; that is for the operator, or the policy, to bring about. */
+static bool reach_post_copy(void)
+{
+    if (!hypervisor_has_job() || sim->by_policy || sim_below(10) > 0)
+        return false;
+    sim_operator_asks(true);
+    return true;
+}
+
 /* The switch-over is short, and the most delicate time: it gets its share. */
 static bool trouble(void)
 {
+    if (sim->calm)
+        return reach_post_copy();
     unsigned rolls = hypervisor_switches() ? 5 : 1;
 
     for (unsigned i = 0; i < rolls; i++)
@@ -424,6 +447,8 @@ static void heal(void)
         host_break(any_host());
     if (breaks && sim_below(3) == 0)
         sim->bus_is_cut = true;
+    if (!breaks)
+        hypervisor_cut_network(false);
     sim->heals_late = sim->heals_late || breaks;
     sim->healing = true;
     for (int i = 0; i < HOSTS; i++)
@@ -438,9 +463,18 @@ static bool mend(void)
     sim_trace("mended");
     sim->mended = true;
     sim->bus_is_cut = false;
+    hypervisor_cut_network(false);
     for (int i = 0; i < HOSTS; i++)
         host_mend(&sim->hosts[i]);
     return true;
+}
+
+/* Of a loss that libvirt never hears of there is no end; after ten minutes it is as it stays. */
+static bool waits_for_ever(void)
+{
+    return hypervisor_is_unheard() && hypervisor_is_in_post_copy() && sim->mended &&
+           sim->now_us - sim->began_us >
+               (sim->heals_late ? late_us : 0) + INT64_C(600) * USEC_PER_SEC;
 }
 
 static void come_to_rest(void)
@@ -450,7 +484,7 @@ static void come_to_rest(void)
     while (!sim->violation && (step() || mend())) {
         if (!sim->heals_late || sim->now_us - sim->began_us > late_us)
             (void)mend();
-        if (sim->now_us - sim->began_us > rest_us)
+        if (sim->now_us - sim->began_us > rest_us || waits_for_ever())
             return;
         if (++steps > REST_STEPS_MAX)
             sim_violation("L1: after %d steps it is still not over", REST_STEPS_MAX);

@@ -140,6 +140,7 @@ static void sum_up(struct coverage *to, const struct coverage *from)
 {
     add_numbers(&to->schedules, &from->schedules, 3 + ENDINGS + 13);
     add_numbers(to->rows, from->rows, ROWS_MAX);
+    add_numbers(to->post_copy, from->post_copy, POST_COPY_COUNTS);
     add_numbers(to->parked_why, from->parked_why, ARRAY_LEN(to->parked_why));
     to->parked_source += from->parked_source;
     to->parked_destination += from->parked_destination;

@@ -8,6 +8,7 @@
  *     workers.c     stands in for lib/workers.c: jobs wait until the schedule runs them, and tells their ends
  *     broker.c      requests and replies between the hosts: late, twice, in another order, never
  *     hypervisor.c  libvirt's peer-to-peer migration, which goes on without the agents
+ *     post_copy.c   the guest runs at the destination before its memory is there, and its network is lost
  *     host.c        the death of an agent and its next life; fault points
  *     promises.c    what must hold at each step and at the end (promises S1 to S3, invariants I1, I3, I4)
  *     matrix.c      instead of chance: one deed at each pass of each fault point, and nothing else
@@ -35,7 +36,7 @@ struct rates {
         bus_cut;
     unsigned fault_error, fault_crash;
     unsigned letter_lost, letter_twice, letter_late, cast_fails, reply_lost;
-    unsigned bindings_fail, time_jump, mended;
+    unsigned bindings_fail, time_jump, mended, network_cut;
     unsigned come_back; /* one of so many steps */
 };
 
@@ -54,7 +55,13 @@ struct host {
 
 /* ---- matrix.c ---- */
 
-enum way { WAY_MOVE, WAY_ABORT, WAY_FORCE, WAYS }; /* what an operator asks for meanwhile */
+enum way {
+    WAY_MOVE,
+    WAY_ABORT,
+    WAY_FORCE,
+    WAY_POST_COPY,
+    WAYS
+}; /* what an operator asks for meanwhile */
 enum deed {
     DEED_NOTHING,
     DEED_DEATH,       /* of the agent that passes, there and then */
@@ -64,6 +71,7 @@ enum deed {
     DEED_LIBVIRT_DESTINATION,
     DEED_BUS, /* away for a while */
     DEED_CONTROL_PLANE,
+    DEED_NETWORK, /* that of the migrations, for a while */
     DEEDS
 };
 struct plan {
@@ -84,6 +92,20 @@ enum ending {
     ENDED_PARKED,
     ENDINGS
 };
+enum post_copy_count {
+    POST_COPY_BEGUN,
+    POST_COPY_BY_POLICY,
+    POST_COPY_NETWORK_CUT,
+    POST_COPY_LOST_SOURCE, /* libvirt there says that it failed */
+    POST_COPY_LOST_DESTINATION,
+    POST_COPY_RECOVERED, /* by the agents */
+    POST_COPY_BY_ITSELF, /* ended, although libvirt had said that it failed */
+    POST_COPY_COMPLETED, /* otherwise */
+    POST_COPY_TORN,      /* one of the QEMUs ended, by itself or by libvirt */
+    POST_COPY_STRANDED,  /* not started at the destination */
+    POST_COPY_UNHEARD,   /* waits for ever: libvirt at the destination does not hear of the loss */
+    POST_COPY_COUNTS
+};
 /* Shared by all processes that run schedules. */
 struct coverage {
     uint64_t schedules, violations, steps, endings[ENDINGS];
@@ -95,6 +117,7 @@ struct coverage {
         uint64_t passed, failed, crashed;
     } points[POINTS_MAX];
     uint64_t parked_source, parked_destination;
+    uint64_t post_copy[POST_COPY_COUNTS];
     uint64_t parked_why[4]; /* the guest died, libvirt's last word, no answer, broken for long */
     uint64_t failed_seeds[16];
 };
@@ -112,8 +135,10 @@ struct sim {
     struct host *deed_host;
     bool deed_due, operator_asked;
     bool standalone, bus_is_cut;
-    bool heals_late;  /* what is broken and cut stays so for half an hour */
-    bool unconfirmed; /* a source asked for the destination's word in vain */
+    bool post_copy, force_asked; /* it is permitted; by an operator */
+    bool calm, by_policy;        /* until it is in post-copy; which nobody asks for */
+    bool heals_late;             /* what is broken and cut stays so for half an hour */
+    bool unconfirmed;            /* a source asked for the destination's word in vain */
     bool mended;
     struct host hosts[HOSTS];
     struct host *acting; /* whose code runs; NULL */
@@ -197,8 +222,20 @@ void hypervisor_back(struct host *host);
 void hypervisor_host_gone(struct host *host);
 enum virt_state hypervisor_state(const struct host *host);
 
+/* ---- post_copy.c ---- */
+/* The guest stopped at the source for it, and its memory is not all at the destination. */
+bool hypervisor_is_in_post_copy(void);
+/* In post-copy: both QEMUs are there, but for what libvirt and QEMU did themselves. */
+bool hypervisor_is_whole(void);
+/* One of them is gone, by their doing, or was never started. */
+bool hypervisor_cannot_go_on(void);
+/* Libvirt at the destination never hears of a loss. */
+bool hypervisor_is_unheard(void);
+bool hypervisor_network_is_cut(void);
+void hypervisor_cut_network(bool cut);
+
 /* ---- host.c ---- */
-void host_open(struct host *host, const char *name, bool standalone);
+void host_open(struct host *host, const char *name);
 void host_close(struct host *host);
 void host_turn(struct host *host); /* its loop, as far as there is something */
 void host_die(struct host *host);  /* within a step, or between two */
