@@ -186,6 +186,9 @@ static int receive(struct copy *copy, virStreamPtr stream, char *buffer, int64_t
 {
     for (;;) {
         long long hole = 0;
+        if (copy->transfer->called_off && atomic_load(copy->transfer->called_off))
+            return err_set(e, ERR_CANCELLED, "the copy of %s/%s was called off",
+                           copy->transfer->directory, copy->transfer->name);
         int n = virStreamRecvFlags(stream, buffer, BUFFER_SIZE, VIR_STREAM_RECV_STOP_AT_HOLE);
 
         if (n == 0)

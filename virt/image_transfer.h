@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdint.h>
 
 #include "lib/err.h"
@@ -18,14 +19,15 @@ struct image_transfer {
     const char *name;       /* one component, checked likewise */
     int64_t size;           /* bytes expected; -1 = any up to size_max */
     int64_t size_max;
-    int fd;           /* empty file to write into, holes are kept */
-    const char *path; /* its name, for messages */
+    int fd;                        /* empty file to write into, holes are kept */
+    const char *path;              /* its name, for messages */
+    const atomic_bool *called_off; /* NULL, or becomes true when nobody wants the file any more */
 };
 
 /*
  * Fills transfer->fd; its length is then the length of the source's file. ERR_DISK when the file is not
  * there or has another size, ERR_HYPERVISOR when the source's libvirt cannot be reached, ERR_NO_SPACE
- * when the disk is full here.
+ * when the disk is full here, ERR_CANCELLED when it was called off.
  */
 typedef int (*image_transfer_fn)(void *aux, const struct image_transfer *transfer, struct err *e);
 

@@ -78,7 +78,8 @@ struct virt_storage_plan {
     const char *migration_uuid;    /* written into the marker file */
     struct json_object *disk_info; /* the peer's `disk` argument */
     const char *source_uri; /* libvirt URI of the source, for image bases; NULL = none to be had */
-    image_transfer_fn transfer; /* NULL = image_transfer_libvirt() */
+    const atomic_bool *called_off; /* as image_transfer's; NULL */
+    image_transfer_fn transfer;    /* NULL = image_transfer_libvirt() */
     void *transfer_aux;
     /*
      * If not NULL, *paths gets a new JSON object {path on the source: path here} of the files whose path

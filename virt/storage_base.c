@@ -30,9 +30,11 @@ int storage_transfer(const struct virt_storage_plan *plan, const struct image_tr
                      struct err *e)
 {
     image_transfer_fn run = plan->transfer ? plan->transfer : image_transfer_libvirt;
+    struct image_transfer wanted = *transfer;
     struct stat st;
 
-    if (run(plan->transfer_aux, transfer, e) < 0)
+    wanted.called_off = plan->called_off;
+    if (run(plan->transfer_aux, &wanted, e) < 0)
         return -1;
     if (fsync(transfer->fd) < 0 && (errno == ENOSPC || errno == EDQUOT))
         return image_no_space(transfer->fd, transfer->path, transfer->size_max, e);
