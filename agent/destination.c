@@ -188,6 +188,7 @@ struct prepare {
     char *instance_uuid, *migration_uuid, *source_uri;
     bool own_directory, peer_is_ours;
     bool holds; /* frames at the switch-over */
+    const atomic_bool *called_off;
     struct json_object *disk_info, *paths;
     struct port_list ports;
     struct err ports_error;
@@ -216,6 +217,7 @@ static int prepare_storage(struct prepare *prepare, struct err *e)
         .migration_uuid = prepare->migration_uuid,
         .disk_info = prepare->disk_info,
         .source_uri = prepare->source_uri,
+        .called_off = prepare->called_off,
         /* only an agent of ours can be told that a path is another one here */
         .paths = prepare->peer_is_ours ? &prepare->paths : NULL,
     };
@@ -240,7 +242,7 @@ static int prepare_ports(struct prepare *prepare, struct err *e)
                 usleep(USEC_PER_SEC);
             attempt = ERR_INIT;
             result = net_plug(prepare->net, port, prepare->undo, &attempt);
-            if (result < 0 && !err_may_retry(attempt.code))
+            if (result < 0 && (!err_may_retry(attempt.code) || atomic_load(prepare->called_off)))
                 break;
         }
         if (result == 0 && prepare->holds)
@@ -400,6 +402,14 @@ static void fill_source(const struct migration *m, struct prepare *prepare)
     json_add(json_object_array_get_idx(prepare->disk_info, 0), "computed_files", files);
 }
 
+/* What is being made is not gone on with; what was made is taken back when the job has ended. */
+void destination_call_off(struct migration *m)
+{
+    m->abort_requested = true;
+    atomic_store(&m->called_off, true);
+    migration_note(m, "called off while %s", machine_state_text(m->state));
+}
+
 /* ---- the networks' owner, and the answer ---- */
 
 struct wiring {
@@ -507,6 +517,7 @@ void destination_prepare(struct migration *m)
                    CLOUD_BINDING_ANNOUNCE, announced, migration_ref(m));
     destination_saver_fill(&prepare->saver, m);
     prepare->undo = destination_undo_of(m, &prepare->saver);
+    prepare->called_off = &m->called_off;
     prepare->virt = agent->virt;
     prepare->net = agent->net;
     prepare->conf = conf_ref(agent->conf);

@@ -21,15 +21,17 @@ void destination_refuse_request(struct migration *migration);
 
 /* ---- undo steps in the journal (agent/destination_undo.c) ---- */
 
-/* What a job needs to write its undo steps: the migration's record as it was at submission. */
+/* What the preparation needs to write its undo steps: the migration's record as it was at submission. Nothing more is
+ * written, and so nothing more is made, once it is called off. */
 struct destination_saver {
     struct journal *journal;
+    const atomic_bool *called_off;
     char *uuid;
     struct json_object *record;
 };
 void destination_saver_fill(struct destination_saver *saver, struct migration *migration);
 void destination_saver_clear(struct destination_saver *saver);
-/* The undo list of one job: the steps that are known so far, saved through the job's saver. */
+/* The undo list of one job: the steps that are known so far, saved through the job's saver; NULL = only in memory. */
 struct undo *destination_undo_of(struct migration *migration, struct destination_saver *saver);
 /* The job is over: its list becomes the migration's, without a way to save. */
 void destination_take_undo(struct migration *migration, struct undo *undo);

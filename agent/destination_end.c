@@ -304,7 +304,6 @@ void destination_unsettled(struct migration *m)
 /* ---- taking back ---- */
 
 struct back {
-    struct destination_saver saver;
     struct undo *undo;
     struct virt *virt;
     char *uuid;
@@ -317,7 +316,6 @@ static void back_release(struct migration_job *job)
     struct back *back = job->aux;
 
     undo_free(back->undo);
-    destination_saver_clear(&back->saver);
     free(back->uuid);
     free(back);
 }
@@ -340,21 +338,29 @@ static int look_for_guest(struct back *back, struct err *e)
 static int back_run(struct migration_job *job, struct err *e)
 {
     struct back *back = job->aux;
-    struct err failure = ERR_INIT;
 
     if (look_for_guest(back, e) < 0)
         return -1;
     /* a domain that was here before is not ours, and nothing was made over it */
     if (back->may_have_come && virt_guest_destroy_incoming(back->virt, back->uuid, e) < 0)
         return -1; /* it runs, or libvirt is away: its disks stay */
-    if (undo_run(back->undo, &failure) == 0)
-        return 0;
-    if (undo_length(back->undo) == 0) { /* all is undone, only the record could not be written */
-        log_err(LOG_LEVEL_ERROR, &failure, "migration %s", job->uuid);
-        return 0;
-    }
-    *e = failure;
-    return -1;
+    return undo_run(back->undo, e);
+}
+
+static void undone_journaled(struct migration_job *job)
+{
+    if (job->result < 0)
+        log_err(LOG_LEVEL_WARNING, &job->e,
+                "migration %s: its record still says what was taken back", job->migration->uuid);
+}
+
+/* Each step again would do no harm, until another migration of the guest comes to this host: the record may
+ * have to wait long for the word that it is over. */
+static void journal_undone(struct migration *m)
+{
+    struct migration_job job = {.name = "journal", .done = undone_journaled};
+
+    migration_submit(m, &job, false, true);
 }
 
 /* The source does it too; a Python one leaves it to its destination. */
@@ -394,6 +400,8 @@ static void back_done(struct migration_job *job)
         machine_event(m, MACHINE_EVENT_ROLLBACK_FAILED);
         return;
     }
+    migration_stamp(m, TIMELINE_TAKEN_BACK);
+    journal_undone(m);
     struct parts *parts = parts_open(m, MACHINE_EVENT_ROLLED_BACK);
     if (!back->was_here)
         parts_add(parts, "the port bindings of this host", remove_bindings);
@@ -410,8 +418,8 @@ static void submit_back(struct migration *m)
                                 .aux = back,
                                 .goes_on_without_record = true};
 
-    destination_saver_fill(&back->saver, m);
-    back->undo = destination_undo_of(m, &back->saver);
+    back->undo =
+        destination_undo_of(m, NULL); /* each step saved would cost more than it undone again */
     back->virt = m->agent->virt;
     back->uuid = text_dup(m->instance_uuid);
     back->may_have_come = m->destination_prepared;
@@ -607,6 +615,7 @@ void destination_rollback(struct agent *agent, struct rpc_request *request)
         migration_fail(m, &e);
     }
     m->told_back = true;
+    migration_stamp(m, TIMELINE_BACK_ASKED);
     cloud_event_start(agent->cloud, m->context, m->instance_uuid, ROLLBACK_EVENT);
     machine_event(m, MACHINE_EVENT_ROLLBACK);
 }

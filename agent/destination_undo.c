@@ -11,6 +11,8 @@ static int save_steps(void *aux, struct json_object *steps, struct err *e)
 {
     struct destination_saver *saver = aux;
 
+    if (atomic_load(saver->called_off))
+        return err_set(e, ERR_CANCELLED, "the preparation was called off");
     json_add(saver->record, "undo", json_copy(steps));
     return journal_write(saver->journal, saver->uuid, "destination", saver->record, e);
 }
@@ -18,6 +20,7 @@ static int save_steps(void *aux, struct json_object *steps, struct err *e)
 void destination_saver_fill(struct destination_saver *saver, struct migration *m)
 {
     saver->journal = m->agent->journal;
+    saver->called_off = &m->called_off;
     saver->uuid = text_dup(m->uuid);
     saver->record = migration_to_record(m);
 }
@@ -30,7 +33,7 @@ void destination_saver_clear(struct destination_saver *saver)
 
 struct undo *destination_undo_of(struct migration *m, struct destination_saver *saver)
 {
-    struct undo *undo = undo_new(m->agent->undo_handlers, save_steps, saver);
+    struct undo *undo = undo_new(m->agent->undo_handlers, saver ? save_steps : NULL, saver);
     _cleanup_(json_putp) struct json_object *steps = m->undo ? undo_to_json(m->undo) : NULL;
     struct err e = ERR_INIT;
 

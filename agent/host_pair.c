@@ -6,6 +6,7 @@
 struct host_pair {
     char *host;
     int64_t overhead_ms, bandwidth, link, pause_stray_ms;
+    bool is_ours;
     struct host_pair *next;
 };
 
@@ -60,6 +61,19 @@ int64_t host_pair_pause_stray_ms(const struct agent *agent, const char *host)
     const struct host_pair *pair = find(agent, host);
 
     return pair ? pair->pause_stray_ms : 0;
+}
+
+bool host_pair_is_ours(const struct agent *agent, const char *host)
+{
+    const struct host_pair *pair = find(agent, host);
+
+    return (pair && pair->is_ours) ||
+           text_equal(conf_string(agent->conf, CONF_agent_control_plane), "standalone");
+}
+
+void host_pair_answered(struct agent *agent, const char *host, bool is_ours)
+{
+    need(agent, host)->is_ours = is_ours;
 }
 
 /* What goes as fast as it may tells nothing of the network. */

@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -118,13 +119,14 @@ struct migration {
                                   destination: the answer was given, a guest may have come */
     bool abort_requested;
     bool abort_outstanding, abort_taken,
-        abort_again;      /* libvirt is being asked; said yes; said no at first */
-    bool switching;       /* between the pause and its outcome: no samples, no tuning */
-    bool suspended_by_us; /* force-complete paused the guest */
-    bool force_waits;     /* for libvirt's job */
-    bool memory_begun;    /* the disks, if any, are copied */
-    bool forcing;         /* and the call to libvirt is under way */
-    bool back_waits;      /* taking back waits for that call */
+        abort_again;        /* libvirt is being asked; said yes; said no at first */
+    int64_t abort_pause_us; /* until it is asked again; 0 = at first */
+    bool switching;         /* between the pause and its outcome: no samples, no tuning */
+    bool suspended_by_us;   /* force-complete paused the guest */
+    bool force_waits;       /* for libvirt's job */
+    bool memory_begun;      /* the disks, if any, are copied */
+    bool forcing;           /* and the call to libvirt is under way */
+    bool back_waits;        /* taking back waits for that call */
     bool post_copy_running, post_copy_possible;
     bool post_copy_lost; /* its connection: the guest waits until it is recovered (both sides) */
     bool post_copy_gone; /* the destination has no guest that could go on (both sides) */
@@ -149,9 +151,10 @@ struct migration {
     char *destination_xml;
 
     /* destination */
-    bool announcing; /* the ports' migrating_to is being written; the answer waits for it */
-    bool journaling; /* and for the record */
-    bool wiring;     /* and for the networks' owner */
+    atomic_bool called_off; /* its preparation, which asks for it on its worker */
+    bool announcing;        /* the ports' migrating_to is being written; the answer waits for it */
+    bool journaling;        /* and for the record */
+    bool wiring;            /* and for the networks' owner */
     bool task_ended; /* Nova is told, or being told, that the instance has no task any more */
     bool told_back;  /* the source said so: an action event is open */
     struct json_object *streams; /* connections of migrations here when the source was last asked */
@@ -260,7 +263,7 @@ void migration_drop_waiting(struct migration *migration);
     X(source_observe)                                                                              \
     X(source_look_again)                                                                           \
     X(source_recover)                                                                              \
-    X(source_note_abort)                                                                           \
+    X(source_call_off)                                                                             \
     X(source_abort_running)                                                                        \
     X(source_finish)                                                                               \
     X(source_ask_destination)                                                                      \
@@ -270,6 +273,7 @@ void migration_drop_waiting(struct migration *migration);
     X(source_park)                                                                                 \
     X(destination_prepare)                                                                         \
     X(destination_refuse)                                                                          \
+    X(destination_call_off)                                                                        \
     X(destination_ready)                                                                           \
     X(destination_arrived)                                                                         \
     X(destination_settle)                                                                          \
@@ -282,6 +286,7 @@ MACHINE_ACTIONS(X)
 #undef X
 /* Guards. */
 bool source_abort_is_requested(const struct migration *migration);
+bool source_destination_is_asked(const struct migration *migration);
 bool source_awaits_ports(const struct migration *migration);
 bool source_ends_completed(const struct migration *migration);
 bool source_ends_failed(const struct migration *migration);

@@ -22,7 +22,10 @@ LOG_MODULE(monitor);
 
 enum {
     SAMPLE_PERIOD_US = 500000,
-    ABORT_PERIOD_US = 100000,
+    ABORT_FIRST_US =
+        5000, /* an abort that came before libvirt's job is tried again, twice as late each time */
+    ABORT_LAST_US = 100000,
+    SWITCH_PATIENCE_US = 5000000,
     MEASURE_PATIENCE_US = 5000000,
     IDLE_PERIOD_S = 5
 };
@@ -91,11 +94,29 @@ static bool is_running(const struct migration *m)
            m->state == MACHINE_SOURCE_RECOVERING;
 }
 
+/*
+ * A guest that has stopped to be switched over is let go: it has moved in a moment, or runs here again. QEMU (7.2) dies
+ * of a cancel while it saves the devices' state, and libvirt (9.0) waits for ever for the stop that a cancel took back.
+ * A pause that lasts that long has no outcome of its own any more.
+ */
+static bool is_switched_over(const struct migration *m)
+{
+    return m->switching && clock_monotonic_us() - m->progress.paused_us < SWITCH_PATIENCE_US;
+}
+
 /* Wanted, and libvirt has not said yes: it had no job yet, or was away. A guest in post-copy cannot come back. */
 static bool abort_is_due(const struct migration *m)
 {
     return is_running(m) && m->abort_requested && !m->abort_outstanding && !m->abort_taken &&
-           !m->post_copy_running;
+           !m->post_copy_running && !is_switched_over(m);
+}
+
+static int64_t abort_pause_us(struct migration *m)
+{
+    int64_t pause_us = m->abort_pause_us ? m->abort_pause_us : ABORT_FIRST_US;
+
+    m->abort_pause_us = pause_us * 2 < ABORT_LAST_US ? pause_us * 2 : ABORT_LAST_US;
+    return pause_us;
 }
 
 /* Libvirt says no to one that comes before its job, and the job would go on: it is told again when it is seen. */
@@ -104,6 +125,7 @@ static void abort_asked(struct migration *m, const struct migration_job *job)
     m->abort_outstanding = false;
     if (job->result == 0) {
         m->abort_taken = true;
+        migration_stamp(m, TIMELINE_ABORT_TAKEN);
         return;
     }
     if (!abort_is_due(m))
@@ -114,7 +136,7 @@ static void abort_asked(struct migration *m, const struct migration_job *job)
                        job->e.text);
     m->abort_again = true;
     if (m->monitor_timer)
-        loop_timer_arm(m->monitor_timer, ABORT_PERIOD_US);
+        loop_timer_arm(m->monitor_timer, abort_pause_us(m));
 }
 
 static void tuned(struct migration_job *job)
@@ -159,15 +181,23 @@ static void tune(struct migration *m, enum tuning what, int64_t value, const cha
 
 /* ---- what operators and the policy may do ---- */
 
+static void note_abort(struct migration *m)
+{
+    m->abort_requested = true;
+    migration_stamp(m, TIMELINE_ABORT_ASKED);
+    migration_note(m, "abort asked for while %s", machine_state_text(m->state));
+}
+
 int source_abort(struct migration *m, struct err *e)
 {
     switch (m->state) {
     case MACHINE_SOURCE_QUEUED:
-    case MACHINE_SOURCE_WAITING_VIFS: /* these roll back at once, and must know as what they end */
-        source_note_abort(m);
-        break;
     case MACHINE_SOURCE_PREPARING:
-    case MACHINE_SOURCE_STARTING:
+    case MACHINE_SOURCE_WAITING_VIFS:
+    case MACHINE_SOURCE_STARTING: /* before libvirt's call: they must know as what they end */
+        if (m->abort_requested)
+            return 0;
+        note_abort(m);
         break;
     case MACHINE_SOURCE_RUNNING:
     case MACHINE_SOURCE_OBSERVING:
@@ -187,18 +217,17 @@ int source_abort(struct migration *m, struct err *e)
     return 0;
 }
 
-void source_note_abort(struct migration *m)
-{
-    m->abort_requested = true;
-    migration_note(m, "abort asked for while %s", machine_state_text(m->state));
-}
-
 void source_abort_running(struct migration *m)
 {
     if (!m->abort_requested)
-        migration_note(m, "abort asked for");
+        migration_note(m, "abort asked for%s",
+                       is_switched_over(m)
+                           ? " while the guest is paused to be switched over, which is not "
+                             "broken off: if it fails the migration ends"
+                           : "");
     m->abort_requested = true;
-    if (!m->abort_outstanding)
+    migration_stamp(m, TIMELINE_ABORT_ASKED);
+    if (!m->abort_outstanding && !is_switched_over(m))
         tune(m, TUNE_ABORT, 0, "abort");
 }
 
@@ -485,7 +514,9 @@ static void tick(void *aux)
 
     bool soon = abort_is_due(m) && m->state != MACHINE_SOURCE_OBSERVING;
 
-    loop_timer_arm(m->monitor_timer, soon ? ABORT_PERIOD_US : SAMPLE_PERIOD_US);
+    loop_timer_arm(m->monitor_timer, soon ? abort_pause_us(m) : SAMPLE_PERIOD_US);
+    if (m->switching && abort_is_due(m)) /* no sample will tell */
+        tune(m, TUNE_ABORT, 0, "abort");
     sample_now(m);
 }
 

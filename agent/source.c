@@ -8,6 +8,7 @@
 
 #include "agent/checks.h"
 #include "agent/forwarding.h"
+#include "agent/host_pair.h"
 #include "agent/migration.h"
 
 #include <string.h>
@@ -250,7 +251,11 @@ static void prepared(void *aux, struct json_object *result, const struct err *fa
     }
     if (!failure && migrate_data_from_json(result, &data, &e) < 0)
         failure = &e;
-    if (failure) {
+    if (failure && m->abort_requested) { /* it was called off */
+        log_err(LOG_LEVEL_DEBUG, failure, "migration %s: pre_live_migration on %s", m->uuid,
+                m->destination_host);
+        machine_event(m, MACHINE_EVENT_PREPARE_FAILED);
+    } else if (failure) {
         struct err told = *failure;
         err_prefix(&told, "pre_live_migration on %s: ", m->destination_host);
         migration_fail(m, &told);
@@ -262,6 +267,7 @@ static void prepared(void *aux, struct json_object *result, const struct err *fa
         migration_stamp(m, TIMELINE_PREPARED);
         migration_stamp_peer(m, migrate_data_computed_timeline(data));
         m->peer_is_ours = migrate_data_computed_timeline(data) != NULL;
+        host_pair_answered(m->agent, m->destination_host, m->peer_is_ours);
         object_unset(data->object, "computed_timeline"); /* it was for us alone */
         machine_event(m, MACHINE_EVENT_PREPARED);
     }
@@ -317,11 +323,18 @@ static void call_destination(struct migration *m)
              prepared, migration_ref(m));
 }
 
+bool source_destination_is_asked(const struct migration *m)
+{
+    return m->destination_prepared;
+}
+
 static void looked(struct migration_job *job)
 {
     struct migration *m = job->migration;
     struct look *look = job->aux;
 
+    if (m->state != MACHINE_SOURCE_PREPARING)
+        return; /* aborted */
     if (job->result < 0) {
         migration_fail(m, &job->e);
         m->final_state = MACHINE_SOURCE_ERROR;
@@ -468,6 +481,8 @@ static void start_done(struct migration_job *job)
     struct migration *m = job->migration;
     struct start *start = job->aux;
 
+    if (m->state != MACHINE_SOURCE_STARTING)
+        return; /* aborted */
     if (job->result < 0) {
         migration_fail(m, &job->e);
         machine_event(m, MACHINE_EVENT_START_FAILED);

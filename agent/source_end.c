@@ -6,6 +6,7 @@
  */
 #include "agent/carrying.h"
 #include "agent/forwarding.h"
+#include "agent/host_pair.h"
 #include "agent/parts.h"
 #include "agent/source.h"
 
@@ -467,7 +468,7 @@ static void told_destination(void *aux, struct json_object *result, const struct
     parts_end(parts);
 }
 
-static void tell_destination(struct migration *m, struct parts *parts)
+static void cast_rollback(struct migration *m, rpc_reply_fn done, void *aux)
 {
     struct json_object *args = json_object_new_object();
     struct rpc_target target = {.topic = "compute", .server = m->destination_host};
@@ -480,9 +481,15 @@ static void tell_destination(struct migration *m, struct parts *parts)
     json_add(args, "instance", instance_to_json(m->instance));
     json_add(args, "destroy_disks", json_object_new_boolean(own_disks));
     json_add(args, "migrate_data", migrate_data_to_json(m->data));
-    parts_hold(parts);
+    migration_stamp(m, TIMELINE_BACK_ASKED);
     rpc_cast(m->agent->rpc, &target, RPC_METHOD_rollback_live_migration_at_destination, args,
-             m->context, &options, told_destination, parts);
+             m->context, &options, done, aux);
+}
+
+static void tell_destination(struct migration *m, struct parts *parts)
+{
+    parts_hold(parts);
+    cast_rollback(m, told_destination, parts);
 }
 
 static void submit_back(struct migration *m, struct parts *parts);
@@ -519,11 +526,15 @@ static void back_done(struct migration_job *job)
     /* libvirt's event may come later than its answer, or never */
     if (back->state == VIRT_STATE_RUNNING)
         source_reverted(m, clock_monotonic_us());
-    if (m->destination_prepared)
+    if (back->resume && m->destination_prepared)
         tell_destination(m, back->parts);
 }
 
-/* A guest that is being paused just now is to be resumed after that, not before. */
+/*
+ * A guest that is being paused just now is to be resumed after that, not before. A destination is told when the guest
+ * runs here again; at once where it was not paused by us. That is before the record says so: a restart would find it
+ * here, unmoved, and tell the destination again.
+ */
 static void submit_back(struct migration *m, struct parts *parts)
 {
     if (m->forcing) {
@@ -544,6 +555,8 @@ static void submit_back(struct migration *m, struct parts *parts)
     back->virt = m->agent->virt;
     back->uuid = text_dup(m->instance_uuid);
     back->resume = m->suspended_by_us && !m->initially_paused;
+    if (!back->resume && m->destination_prepared)
+        tell_destination(m, parts);
     migration_submit(m, &job, false, true);
 }
 
@@ -579,6 +592,7 @@ void source_roll_back(struct migration *m)
 
     monitor_stop(m);
     migration_wait_end(m);
+    m->start_held = false;
     m->tries = 0;
     if (m->abort_requested)
         m->final_state = MACHINE_SOURCE_CANCELLED;
@@ -589,6 +603,26 @@ void source_roll_back(struct migration *m)
     parts_add(parts, "the instance's task state", clear_task_state);
     submit_back(m, parts);
     parts_close(parts);
+}
+
+/* ---- calling the destination's preparation off ---- */
+
+static void called_off(void *aux, struct json_object *result, const struct err *failure)
+{
+    (void)aux;
+    (void)result;
+    if (failure)
+        log_err(LOG_LEVEL_WARNING, failure, "a preparation could not be called off");
+}
+
+/*
+ * The preparation's answer is waited for all the same, and then taken back what it made. An agent of ours is told at
+ * once, and answers as soon as it has stopped and taken back; nova-compute would take back while it still prepares.
+ */
+void source_call_off(struct migration *m)
+{
+    if (host_pair_is_ours(m->agent, m->destination_host))
+        cast_rollback(m, called_off, NULL);
 }
 
 /* ---- the end ---- */

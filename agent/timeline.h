@@ -36,10 +36,14 @@
     X(POST_COPY_LOST, "post_copy_lost", true, "post-copy lost its connection")                     \
     X(POST_COPY_RECOVERED, "post_copy_recovered", true, "post-copy goes on")                       \
     X(REVERTED, "reverted", true, "guest runs on the source again")                                \
+    X(ABORT_ASKED, "abort_asked", false, "abort asked for")                                        \
+    X(ABORT_TAKEN, "abort_taken", false, "libvirt took the abort")                                 \
     X(RETURNED, "returned", false, "libvirt's call returned")                                      \
     X(NETWORK_TURNED, "network_turned", true,                                                      \
       "network turned, late: frames are not carried any more")                                     \
     X(CONFIRMED, "confirmed", false, "destination confirmed")                                      \
+    X(BACK_ASKED, "back_asked", false, "destination to take back what it prepared")                \
+    X(TAKEN_BACK, "taken_back", false, "taken back")                                               \
     X(CLEANED, "cleaned", false, "source cleaned up")                                              \
     X(ENDED, "ended", false, "end")
 

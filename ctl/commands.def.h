@@ -85,7 +85,8 @@ COMMAND(report, "report", "[INSTANCE|ID]", 0, 1, WITH(MIGRATION) | WITH(OUTPUT),
         "standard output. A migration that still runs is reported as far as it is.")
 COMMAND(abort, "abort", "[INSTANCE|ID]", 0, 1, WITH(MIGRATION), INSTANCES,
         "Abort a migration; the instance runs on at the source.",
-        "Without an argument the one migration that runs is meant.")
+        "Without an argument the one migration that runs is meant. In the pause of the switch-over nothing is broken off: the instance has moved a "
+        "moment later, or runs on at the source.")
 COMMAND(force_complete, "force-complete", "[INSTANCE|ID]", 0, 1, WITH(MIGRATION), INSTANCES,
         "Complete a migration now: post-copy if it is permitted, else the instance is paused until it has moved.",
         "Without an argument the one migration that runs is meant.")

@@ -587,13 +587,20 @@ UNIT_TEST(stats, "stats tells counters, callbacks and memory")
     UNIT_TRUE(json_get_int(o, "allocated_kib", -1) >= 0);
 }
 
+/* libvirt is being asked already: an abort is noted, no more. */
+static void add_running(void)
+{
+    add_migration(MIGRATION_SOURCE, MOVE, 1, VM, MACHINE_SOURCE_RUNNING, "running")
+        ->abort_outstanding = true;
+}
+
 UNIT_TEST(awake, "while libvirt hangs everything that does not need it is answered at once")
 {
     static const char *const commands[] = {"status", "stats", "migrations", "conf-list",
                                            "log-level"};
     int fd = client_new();
 
-    add_migration(MIGRATION_SOURCE, MOVE, 1, VM, MACHINE_SOURCE_PREPARING, "preparing");
+    add_running();
     virt_fake_hang(agent.virt, "list", true);
     for (int i = 0; i < 8; i++)
         say(fd, "{\"id\":1,\"command\":\"list\"}\n");
@@ -884,7 +891,7 @@ UNIT_TEST(one_migration, "a migration is found by number, uuid, instance, or as 
 
 UNIT_TEST(steered, "abort and set act on the source's migration and give it back")
 {
-    add_migration(MIGRATION_SOURCE, MOVE, 1, VM, MACHINE_SOURCE_PREPARING, "preparing");
+    add_running();
     _cleanup_(json_putp) struct json_object *set =
         ask("set", "{\"settings\":{\"downtime_ms\":77,\"bandwidth_mib\":5}}");
     _cleanup_(json_putp) struct json_object *aborted = ask("abort", "{\"migration\":1}");
@@ -895,7 +902,7 @@ UNIT_TEST(steered, "abort and set act on the source's migration and give it back
     UNIT_TRUE(agent.migrations->abort_requested);
     refused("set", "{\"migration\":1,\"settings\":{\"downtime_ms\":1}}", ERR_INVALID,
             "downtime_ms is 1");
-    refused("force-complete", "{\"migration\":1}", ERR_MIGRATION_STATE, "preparing");
+    refused("force-complete", "{\"migration\":1}", ERR_MIGRATION_STATE, "is being aborted");
 }
 
 UNIT_TEST(steered_there, "a migration that comes here is steered at its source, which is named")

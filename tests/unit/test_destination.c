@@ -689,6 +689,26 @@ UNIT_TEST(rollback_while_preparing, "a rollback while it is prepared is done whe
     words_are("preparing failed");
 }
 
+UNIT_TEST(called_off,
+          "a preparation that is called off makes nothing more, and what it made is taken back")
+{
+    world_close(w);
+    w = world_open(&(struct world_options){.host = "os-hostb", .threads = 4});
+    UNIT_OK(fault_arm("storage.prepared=hang", &unit_err));
+    struct fake_asked *a =
+        world_ask(w, RPC_METHOD_pre_live_migration, world_pre_args(WORLD_MIGRATION));
+    WORLD_UNTIL(w, has_directory());
+    roll_back(WORLD_MIGRATION);
+    UNIT_STR(state(), "DESTINATION_PREPARING");
+    fault_disarm_all();
+    WORLD_UNTIL(w, a->end == FAKE_FAILED);
+    UNIT_HAS(a->e.text, "the source took the migration back");
+    WORLD_UNTIL(w, !destination());
+    _cleanup_(str_freep) char *calls = net_fake_calls(w->agent.net);
+    UNIT_TRUE(strstr(calls, "plug ") == NULL);
+    nothing_left();
+}
+
 UNIT_TEST(rollback_at_once, "a rollback before the record is written is not lost")
 {
     struct fake_asked *a =

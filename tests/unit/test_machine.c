@@ -20,12 +20,17 @@ static unsigned acted;
 MACHINE_ACTIONS(X)
 #undef X
 
-static bool abort_asked, ports_awaited, ends_failed, ends_cancelled;
+static bool abort_asked, destination_asked, ports_awaited, ends_failed, ends_cancelled;
 
 bool source_abort_is_requested(const struct migration *migration)
 {
     (void)migration;
     return abort_asked;
+}
+bool source_destination_is_asked(const struct migration *migration)
+{
+    (void)migration;
+    return destination_asked;
 }
 bool source_awaits_ports(const struct migration *migration)
 {
@@ -61,7 +66,7 @@ static void setup(void)
 {
     rows = machine_table(&row_count);
     acted = 0;
-    abort_asked = ports_awaited = ends_failed = ends_cancelled = false;
+    abort_asked = destination_asked = ports_awaited = ends_failed = ends_cancelled = false;
     log_set_level(NULL, LOG_LEVEL_ERROR);
 }
 

@@ -819,14 +819,59 @@ UNIT_TEST(abort_queued, "an abort of a queued one ends it; the destination hears
     ended_here();
 }
 
-UNIT_TEST(abort_preparing, "an abort while the destination prepares is done when it answers")
+UNIT_TEST(abort_looking,
+          "an abort before the destination was asked ends it; the destination hears nothing")
 {
+    reopen(&(struct world_options){.threads = 4});
+    virt_fake_hang(w->agent.virt, "describe", true);
+    world_add_guest(w, VIRT_STATE_RUNNING);
+    world_begin_source(w);
+    WORLD_UNTIL(w, text_equal(state(), "SOURCE_PREPARING"));
+    UNIT_OK(source_abort(source(), &unit_err));
+    UNIT_STR(state(), "SOURCE_ROLLING_BACK");
+    virt_fake_hang(w->agent.virt, "describe", false);
+    virt_fake_set_memory(w->agent.virt, 1, 1);
+    WORLD_UNTIL(w, !source());
+    UNIT_EQ(asked(RPC_METHOD_pre_live_migration), 0);
+    UNIT_EQ(asked(RPC_METHOD_rollback_live_migration_at_destination), 0);
+    words_are("queued preparing cancelled");
+    ended_here();
+}
+
+UNIT_TEST(abort_preparing,
+          "an abort while a destination that may not be ours prepares is done when it answers")
+{
+    reopen(&(struct world_options){.settings = {"agent.control_plane", "nova"}});
     world_add_guest(w, VIRT_STATE_RUNNING);
     world_begin_source(w);
     abort_it();
+    UNIT_OK(source_abort(source(), &unit_err)); /* once more: it is asked for already */
     UNIT_STR(state(), "SOURCE_PREPARING");
+    UNIT_EQ(asked(RPC_METHOD_rollback_live_migration_at_destination), 0);
     fake_rpc_answer(waits(RPC_METHOD_pre_live_migration), world_result("063"));
     world_settle(w);
+    take_back();
+    UNIT_EQ(did("migrate"), 0);
+    words_are("queued preparing cancelled");
+    ended_here();
+}
+
+UNIT_TEST(abort_calls_off,
+          "an abort while a destination of ours prepares calls that off; its refusal is no failure")
+{
+    reopen(&(struct world_options){.settings = {"agent.control_plane", "nova"}});
+    host_pair_answered(&w->agent, "os-hostb", true);
+    world_add_guest(w, VIRT_STATE_RUNNING);
+    world_begin_source(w);
+    abort_it();
+    UNIT_OK(source_abort(source(), &unit_err));
+    UNIT_STR(state(), "SOURCE_PREPARING");
+    UNIT_EQ(asked(RPC_METHOD_rollback_live_migration_at_destination), 1);
+    take_back();
+    fake_rpc_fail(waits(RPC_METHOD_pre_live_migration), ERR_MIGRATION,
+                  "the source took the migration back");
+    world_settle(w);
+    UNIT_TRUE(source()->message == NULL);
     take_back();
     UNIT_EQ(did("migrate"), 0);
     words_are("queued preparing cancelled");
@@ -842,20 +887,24 @@ UNIT_TEST(abort_ports, "an abort while ports are awaited is done at once")
     ended_here();
 }
 
-UNIT_TEST(abort_starting, "an abort while libvirt's call is made ready starts nothing")
+UNIT_TEST(abort_starting, "an abort while libvirt's call is made ready is done at once")
 {
+    reopen(&(struct world_options){.threads = 4});
     world_add_guest(w, VIRT_STATE_RUNNING);
     world_begin_source(w);
+    WORLD_UNTIL(w, waits(RPC_METHOD_pre_live_migration));
     virt_fake_hang(w->agent.virt, "migratable_xml", true);
     fake_rpc_answer(waits(RPC_METHOD_pre_live_migration), world_result("063"));
     WORLD_UNTIL(w, text_equal(state(), "SOURCE_STARTING"));
     struct err e = ERR_INIT;
     UNIT_OK(source_abort(source(), &e));
+    WORLD_UNTIL(w, waits(RPC_METHOD_rollback_live_migration_at_destination));
+    take_back();
+    WORLD_UNTIL(w, !source());
     virt_fake_hang(w->agent.virt, "migratable_xml", false);
     /* the fake's waiters look when anything changes */
     virt_fake_set_memory(w->agent.virt, 1, 1);
     world_settle(w);
-    take_back();
     UNIT_EQ(did("migrate"), 0);
     words_are("queued preparing cancelled");
     ended_here();
@@ -869,6 +918,35 @@ UNIT_TEST(abort_running, "an abort of a running one goes to libvirt and ends as 
     take_back();
     words_are("queued preparing running cancelled");
     ended_here();
+}
+
+UNIT_TEST(abort_in_pause, "an abort while the guest is switched over does not reach libvirt")
+{
+    start();
+    event(VIRT_EVENT_PAUSED_MIGRATION);
+    abort_it();
+    world_pass(w, USEC_PER_SEC, USEC_PER_SEC / 10);
+    UNIT_EQ(did("abort"), 0);
+    _cleanup_(str_freep) char *actions = json_text(source()->progress.actions);
+    UNIT_HAS(actions, "is not broken off");
+    event(VIRT_EVENT_RESUMED);
+    finish(VIRT_OUTCOME_FAILED, "the switch-over failed");
+    take_back();
+    words_are("queued preparing running cancelled");
+    world_pass(w, 3 * USEC_PER_SEC, USEC_PER_SEC); /* the network is turned back */
+    ended_here();
+}
+
+UNIT_TEST(abort_long_pause, "a pause that does not end is aborted after all")
+{
+    start();
+    event(VIRT_EVENT_PAUSED_MIGRATION);
+    abort_it();
+    world_pass(w, 6 * USEC_PER_SEC, USEC_PER_SEC / 10);
+    WORLD_UNTIL(w, waits(RPC_METHOD_rollback_live_migration_at_destination));
+    UNIT_EQ(did("abort"), 1);
+    take_back();
+    words_are("queued preparing running cancelled");
 }
 
 UNIT_TEST(abort_too_late, "a migration that completes in spite of an abort is completed")
@@ -935,8 +1013,8 @@ UNIT_TEST(abort_before_call,
     WORLD_UNTIL(w, waits(RPC_METHOD_rollback_live_migration_at_destination));
     UNIT_EQ(did("migrate"), 0);
     take_back();
-    words_are("queued preparing running cancelled");
     WORLD_UNTIL(w, !source());
+    words_are("queued preparing running cancelled");
     ended_here();
 }
 
@@ -1235,8 +1313,9 @@ UNIT_TEST(failed,
     start();
     finish(VIRT_OUTCOME_FAILED, "qemu said no");
     UNIT_STR(world_state(w, WORLD_MIGRATION, "source"), "SOURCE_ROLLING_BACK");
+    /* at once: the record of the rollback is written meanwhile */
     UNIT_EQ(world_count(w, "cast rollback_live_migration_at_destination os-hostb "
-                           "[SOURCE_ROLLING_BACK]"),
+                           "[SOURCE_RUNNING]"),
             1);
     take_back();
     words_are("queued preparing running failed");
@@ -2083,7 +2162,7 @@ UNIT_TEST(measure_hangs,
     UNIT_EQ(source()->measured.dirty_rate, -1); /* too late: the guest is being moved */
 }
 
-UNIT_TEST(measure_aborted, "an abort while the measurement is waited for ends as cancelled")
+UNIT_TEST(measure_aborted, "an abort while the measurement is waited for does not wait for it")
 {
     reopen(&(struct world_options){.threads = 4});
     virt_fake_hang(w->agent.virt, "dirty_rate_begin", true);
@@ -2093,10 +2172,12 @@ UNIT_TEST(measure_aborted, "an abort while the measurement is waited for ends as
     fake_rpc_answer(waits(RPC_METHOD_pre_live_migration), world_result("063"));
     WORLD_UNTIL(w, source()->start_held);
     abort_it();
-    virt_fake_hang(w->agent.virt, "dirty_rate_begin", false);
     WORLD_UNTIL(w, waits(RPC_METHOD_rollback_live_migration_at_destination));
     take_back();
     WORLD_UNTIL(w, !source());
+    virt_fake_hang(w->agent.virt, "dirty_rate_begin", false);
+    virt_fake_set_memory(w->agent.virt, 1, 1);
+    world_settle(w);
     UNIT_EQ(did("migrate"), 0);
     words_are("queued preparing cancelled");
     ended_here();
