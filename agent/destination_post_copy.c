@@ -84,7 +84,8 @@ static void compare_done(struct migration_job *job)
     if (job->result < 0) {
         log_err(LOG_LEVEL_WARNING, &job->e,
                 "migration %s: a lost connection may stay unnoticed here", m->uuid);
-    } else { /* the next question tells */
+        m->post_copy_lost = false; /* it may go on since; the source is not to try on an old word */
+    } else {                       /* the next question tells */
         m->post_copy_lost = compare->failed;
         m->post_copy_gone = cannot_go_on(m, compare);
     }

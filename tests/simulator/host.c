@@ -204,13 +204,15 @@ static const char *const breakable[] = {
     "journal.fsync",  "journal.remove", "net.plug",     "net.unplug",  "storage.make",
     "storage.remove", "storage.settle", "virt.destroy", "virt.resume", "virt.guest_state"};
 
+/* An agent counts its tries whatever fails: what breaks next, before the former is mended, is the same trouble to it. */
 void host_break(struct host *host)
 {
-    host_mend(host);
+    int64_t since_us = host->broken ? host->broken_since_us : sim->now_us;
+
     host->broken = breakable[sim_below(ARRAY_LEN(breakable))];
     if (hypervisor_has_paused_by_force() && sim_below(2) == 0)
         host->broken = "virt.resume";
-    host->broken_since_us = sim->now_us;
+    host->broken_since_us = since_us;
     sim_trace("%s: %s is broken", host->name, host->broken);
 }
 

@@ -498,6 +498,21 @@ static bool destination_says(const char *word)
     return json_get_bool(asked, word, false);
 }
 
+UNIT_TEST(d_post_copy_unseen, "that post-copy was lost is not told again by one who cannot look")
+{
+    static const struct virt_job lost = {.post_copy = true, .post_copy_failed = true};
+
+    destination_left("DESTINATION_PREPARED", ARRIVED);
+    virt_fake_samples(w->agent.virt, WORLD_INSTANCE, &lost, 1);
+    source_recovers();
+    UNIT_TRUE(destination_says("post_copy_lost"));
+    virt_fake_fail(w->agent.virt, "state", ERR_HYPERVISOR, "libvirt is away", 1);
+    source_recovers();
+    UNIT_TRUE(!destination_says("post_copy_lost"));
+    source_recovers();
+    UNIT_TRUE(destination_says("post_copy_lost"));
+}
+
 UNIT_TEST(d_post_copy_gone, "a guest that is gone in post-copy is told to the source")
 {
     destination_left("DESTINATION_PREPARED", ARRIVED);
