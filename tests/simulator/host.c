@@ -204,7 +204,7 @@ static const char *const breakable[] = {
     "journal.fsync",  "journal.remove", "net.plug",     "net.unplug",  "storage.make",
     "storage.remove", "storage.settle", "virt.destroy", "virt.resume", "virt.guest_state"};
 
-/* An agent counts its tries whatever fails: what breaks next, before the former is mended, is the same trouble to it. */
+/* An agent counts its tries whatever fails: what breaks before the former is mended is the same trouble to it. */
 void host_break(struct host *host)
 {
     int64_t since_us = host->broken ? host->broken_since_us : sim->now_us;
