@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shlex
 import signal
 import subprocess
 import tempfile
@@ -41,7 +42,7 @@ def build_c(source, *flags, libraries=()):
     else:
         prune_cache()
         tmp = f'{out}.{os.getpid()}'
-        cmd = [os.environ.get('CC', 'cc'), '-std=gnu11', '-O2', '-Wall', '-Wextra', *flags, '-o', tmp, source, *(f'-l{name}' for name in libraries)]
+        cmd = [*shlex.split(os.environ.get('CC', 'cc')), '-std=gnu11', '-O2', '-Wall', '-Wextra', *flags, '-o', tmp, source, *(f'-l{name}' for name in libraries)]
         r = subprocess.run(cmd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
         if r.returncode:
             raise LabError(f'{" ".join(cmd)}: {r.stdout[-2000:]}')
