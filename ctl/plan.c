@@ -199,12 +199,12 @@ static void rate(const struct page *page, struct json_object *o, const char *nam
 static void show_pause(const struct page *page, struct json_object *o)
 {
     int64_t ms = json_get_int(o, "pause_ms", -1);
-    char pause[VIEW_TOLD_SIZE];
+    char pause[TEXT_EXPECTED_SIZE];
 
-    view_pause(pause, sizeof(pause), ms, json_get_int(o, "pause_low_ms", -1),
-               json_get_int(o, "pause_high_ms", -1));
+    text_expected(ms, json_get_int(o, "pause_low_ms", -1), json_get_int(o, "pause_high_ms", -1),
+                  text_ms, pause);
     if (ms < 0)
-        pair(page, "pause", "unknown");
+        pair(page, "pause", pause);
     else
         pair_owned(
             page, "pause",
@@ -215,13 +215,13 @@ static void show_pause(const struct page *page, struct json_object *o)
 
 static void show_expected(const struct page *page, struct json_object *o)
 {
-    char time[VIEW_TOLD_SIZE];
+    char time[TEXT_EXPECTED_SIZE];
 
     section(page, "Expected");
     rate(page, o, "dirty rate", "dirty_rate_bytes_s", "dirty_rate_text");
     rate(page, o, "bandwidth", "bandwidth_bytes_s", "bandwidth_text");
-    view_time(time, sizeof(time), json_get_int(o, "time_s", -1), json_get_int(o, "time_low_s", -1),
-              json_get_int(o, "time_high_s", -1));
+    view_time(json_get_int(o, "time_s", -1), json_get_int(o, "time_low_s", -1),
+              json_get_int(o, "time_high_s", -1), time);
     pair(page, "time", time);
     show_pause(page, o);
 }

@@ -189,12 +189,12 @@ static void verdict_completed(struct text_buffer *out, struct json_object *m)
 
 static void verdict_running(struct text_buffer *out, struct json_object *m)
 {
-    char elapsed[SCREEN_TEXT_SIZE], left[VIEW_TOLD_SIZE];
+    char elapsed[SCREEN_TEXT_SIZE], left[TEXT_EXPECTED_SIZE];
 
     screen_duration((int64_t)report_number(m, "elapsed_s", 0), elapsed);
-    view_time(left, sizeof(left), (int64_t)report_number(m, "time_left_s", -1),
+    view_time((int64_t)report_number(m, "time_left_s", -1),
               (int64_t)report_number(m, "time_left_low_s", -1),
-              (int64_t)report_number(m, "time_left_high_s", -1));
+              (int64_t)report_number(m, "time_left_high_s", -1), left);
     text_buffer_printf(out, "It is under way: libvirt has worked for %s", elapsed);
     if (report_number(m, "time_left_s", -1) >= 0)
         text_buffer_printf(out, ", and about %s are left", left);

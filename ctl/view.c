@@ -91,80 +91,49 @@ static void rates_line(struct text_buffer *out, struct json_object *m)
                        json_get_int(m, "throttle_percent", 0));
 }
 
-/* " (9 to 17 s)", or nothing where no ends were told. */
-static void add_ends(char *out, size_t size, const char *low, const char *high)
+static void duration(int64_t s, char *out, size_t size)
 {
-    size_t used = strlen(out);
+    char text[SCREEN_TEXT_SIZE];
 
-    if (*low)
-        (void)snprintf(out + used, size - used, *high ? " (%s to %s)" : " (%s or more)", low, high);
+    screen_duration(s, text);
+    (void)snprintf(out, size, "%s", text);
 }
 
-static void ms_text(int64_t ms, char out[SCREEN_TEXT_SIZE])
+void view_time(int64_t s, int64_t low_s, int64_t high_s, char out[TEXT_EXPECTED_SIZE])
 {
-    out[0] = '\0';
-    if (ms >= 0)
-        (void)snprintf(out, SCREEN_TEXT_SIZE, "%" PRId64 " ms", ms);
+    text_expected(s, low_s, high_s, duration, out);
 }
 
-static void seconds_text(int64_t s, char out[SCREEN_TEXT_SIZE])
+static void time_left_text(struct json_object *m, char out[TEXT_EXPECTED_SIZE])
 {
-    out[0] = '\0';
-    if (s >= 0)
-        screen_duration(s, out);
-}
-
-void view_time(char *out, size_t size, int64_t s, int64_t low_s, int64_t high_s)
-{
-    char time[SCREEN_TEXT_SIZE], low[SCREEN_TEXT_SIZE], high[SCREEN_TEXT_SIZE];
-
-    seconds_text(s, time);
-    seconds_text(low_s, low);
-    seconds_text(high_s, high);
-    (void)snprintf(out, size, "%s", *time ? time : "unknown");
-    if (*time)
-        add_ends(out, size, low, high);
-}
-
-void view_pause(char *out, size_t size, int64_t ms, int64_t low_ms, int64_t high_ms)
-{
-    char pause[SCREEN_TEXT_SIZE], low[SCREEN_TEXT_SIZE], high[SCREEN_TEXT_SIZE];
-
-    ms_text(ms, pause);
-    ms_text(low_ms, low);
-    ms_text(high_ms, high);
-    (void)snprintf(out, size, "%s", *pause ? pause : "-");
-    if (*pause)
-        add_ends(out, size, low, high);
-}
-
-static void time_left_text(struct json_object *m, char *out, size_t size)
-{
-    view_time(out, size, json_get_int(m, "time_left_s", -1), json_get_int(m, "time_left_low_s", -1),
-              json_get_int(m, "time_left_high_s", -1));
+    view_time(json_get_int(m, "time_left_s", -1), json_get_int(m, "time_left_low_s", -1),
+              json_get_int(m, "time_left_high_s", -1), out);
 }
 
 static void downtime_text(struct json_object *m, char *out, size_t size)
 {
     int64_t limit = json_get_int(m, "downtime_limit_ms", -1);
-    char shown[VIEW_TOLD_SIZE];
+    const char *waits = json_get_bool(m, "waits_to_switch_over", false)
+                            ? "; waits for its turn to switch over"
+                            : "";
+    char shown[TEXT_EXPECTED_SIZE];
 
-    view_pause(shown, sizeof(shown), json_get_int(m, "expected_downtime_ms", -1),
-               json_get_int(m, "expected_downtime_low_ms", -1),
-               json_get_int(m, "expected_downtime_high_ms", -1));
+    text_expected(json_get_int(m, "expected_downtime_ms", -1),
+                  json_get_int(m, "expected_downtime_low_ms", -1),
+                  json_get_int(m, "expected_downtime_high_ms", -1), text_ms, shown);
     if (limit >= 0)
-        (void)snprintf(out, size, "%s expected, limit %" PRId64 " ms", shown, limit);
+        (void)snprintf(out, size, "%s expected, limit %" PRId64 " ms%s", shown, limit, waits);
     else
-        (void)snprintf(out, size, "%s expected", shown);
+        (void)snprintf(out, size, "%s expected%s", shown, waits);
 }
 
 static void time_line(struct text_buffer *out, struct json_object *m)
 {
     _cleanup_(str_freep) char *action = safe(m, "timeout_action");
-    char left[VIEW_TOLD_SIZE], limit[SCREEN_TEXT_SIZE];
+    char left[TEXT_EXPECTED_SIZE], limit[SCREEN_TEXT_SIZE];
     int64_t timeout = json_get_int(m, "completion_timeout_s", 0);
 
-    time_left_text(m, left, sizeof(left));
+    time_left_text(m, left);
     screen_duration(timeout, limit);
     text_buffer_printf(out, "%-10s %s", "time left", left);
     if (timeout > 0)
@@ -191,7 +160,7 @@ static void add_cut(struct text_buffer *out, const char *text, unsigned width)
 void view_screen(struct text_buffer *out, struct json_object *m, unsigned width)
 {
     struct text_buffer b = TEXT_BUFFER_INIT;
-    char downtime[VIEW_TOLD_SIZE + 64];
+    char downtime[TEXT_EXPECTED_SIZE + 96];
     const char *message = json_get_string(m, "message", "");
 
     head_line(&b, m);
@@ -225,11 +194,11 @@ static void amount_part(struct text_buffer *out, struct json_object *m, const ch
 void view_line(struct text_buffer *out, struct json_object *m)
 {
     _cleanup_(str_freep) char *name = safe(m, "name"), *status = safe(m, "status");
-    char elapsed[SCREEN_TEXT_SIZE], left[VIEW_TOLD_SIZE], throughput[SCREEN_TEXT_SIZE],
-        dirty[SCREEN_TEXT_SIZE], downtime[VIEW_TOLD_SIZE + 64];
+    char elapsed[SCREEN_TEXT_SIZE], left[TEXT_EXPECTED_SIZE], throughput[SCREEN_TEXT_SIZE],
+        dirty[SCREEN_TEXT_SIZE], downtime[TEXT_EXPECTED_SIZE + 96];
 
     screen_duration(json_get_int(m, "elapsed_s", -1), elapsed);
-    time_left_text(m, left, sizeof(left));
+    time_left_text(m, left);
     screen_rate(json_get_int(m, "throughput_bytes_s", -1), throughput);
     screen_rate(json_get_int(m, "dirty_rate_bytes_s", -1), dirty);
     downtime_text(m, downtime, sizeof(downtime));

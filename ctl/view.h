@@ -13,10 +13,8 @@
 #include "lib/err.h"
 #include "lib/text.h"
 
-/* What is expected, with its ends where they are told (-1 = not): "0:12 (0:09 to 0:17)", "90 ms (70 ms or more)". */
-enum { VIEW_TOLD_SIZE = 160 };
-void view_time(char *out, size_t size, int64_t s, int64_t low_s, int64_t high_s);
-void view_pause(char *out, size_t size, int64_t ms, int64_t low_ms, int64_t high_ms);
+/* text_expected() of a duration: "00:00:12 (00:00:09 to 00:00:17)". */
+void view_time(int64_t s, int64_t low_s, int64_t high_s, char out[TEXT_EXPECTED_SIZE]);
 /* Still under way (Nova's statuses before an end). */
 bool view_is_active(struct json_object *migration);
 /* The six or seven lines of `watch`, `width` characters wide at most. */

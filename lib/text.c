@@ -438,6 +438,32 @@ void text_bytes(double bytes, char *out, size_t size)
     snprintf(out, size, unit ? "%.1f %s" : "%.0f %s", bytes, units[unit]);
 }
 
+void text_ms(int64_t ms, char *out, size_t size)
+{
+    snprintf(out, size, "%lld ms", (long long)ms);
+}
+
+void text_expected(int64_t value, int64_t low, int64_t high,
+                   void (*words)(int64_t value, char *out, size_t size),
+                   char out[TEXT_EXPECTED_SIZE])
+{
+    char middle[48], from[48], to[48];
+
+    if (value < 0) {
+        snprintf(out, TEXT_EXPECTED_SIZE, "unknown");
+        return;
+    }
+    words(value, middle, sizeof(middle));
+    words(low, from, sizeof(from));
+    words(high, to, sizeof(to));
+    if (low < 0)
+        snprintf(out, TEXT_EXPECTED_SIZE, "%s", middle);
+    else if (high < 0)
+        snprintf(out, TEXT_EXPECTED_SIZE, "%s (%s or more)", middle, from);
+    else
+        snprintf(out, TEXT_EXPECTED_SIZE, "%s (%s to %s)", middle, from, to);
+}
+
 static void random_bytes(unsigned char *out, size_t size)
 {
     size_t at = 0;

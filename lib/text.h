@@ -96,6 +96,14 @@ int text_check_filename(
 
 /* "12.3 MiB" style for people. */
 void text_bytes(double bytes, char *out, size_t size);
+/* "90 ms". */
+void text_ms(int64_t ms, char *out, size_t size);
+/* A figure with the ends between which it is expected, each in the words of `words`, negative = not told:
+ * "12 s (9 s to 17 s)", "12 s (9 s or more)", "12 s", "unknown". */
+enum { TEXT_EXPECTED_SIZE = 160 };
+void text_expected(int64_t value, int64_t low, int64_t high,
+                   void (*words)(int64_t value, char *out, size_t size),
+                   char out[TEXT_EXPECTED_SIZE]);
 /* New random UUID (version 4), lower case. */
 void text_new_uuid(char out[37]);
 /* `bytes` random bytes as lower-case hex: 2*bytes+1 characters. */

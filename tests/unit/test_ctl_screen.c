@@ -188,7 +188,7 @@ UNIT_TEST(unknown_values, "what the agent does not know is a dash, never a wrong
                      "memory     -\n"
                      "disk       -\n"
                      "throughput -, dirty rate -, iteration 0, throttle 0 %\n"
-                     "downtime   - expected\n"
+                     "downtime   unknown expected\n"
                      "time left  unknown\n");
     text_buffer_free(&b);
 }

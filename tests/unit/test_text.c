@@ -227,6 +227,20 @@ UNIT_TEST(bytes, "sizes are told in the unit that fits")
     }
 }
 
+UNIT_TEST(expected_figures, "a figure is told with its ends, as far as they are known")
+{
+    char text[TEXT_EXPECTED_SIZE];
+
+    text_expected(90, 70, 120, text_ms, text);
+    UNIT_STR(text, "90 ms (70 ms to 120 ms)");
+    text_expected(0, 0, -1, text_ms, text);
+    UNIT_STR(text, "0 ms (0 ms or more)");
+    text_expected(90, -1, 120, text_ms, text);
+    UNIT_STR(text, "90 ms");
+    text_expected(-1, 70, 120, text_ms, text);
+    UNIT_STR(text, "unknown");
+}
+
 UNIT_TEST(random_names, "random names have the right form and differ")
 {
     char a[37], b[37], hex[17];
