@@ -1,11 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "virt/image.h"
 
-#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -15,6 +12,7 @@
 #include "lib/json.h"
 #include "lib/process.h"
 #include "lib/text.h"
+#include "virt/image_qcow2.h"
 
 /* Nova's limits of a qemu-img run, which hostile images made necessary. */
 static const struct process_limits qemu_img_limits = {
@@ -29,8 +27,6 @@ static const struct process_limits convert_limits = {
     .timeout_us = 7200 * USEC_PER_SEC,
     .address_space = UINT64_C(4) << 30,
 };
-
-enum { QCOW2_HEADER_SIZE = 104, QCOW2_BACKING_NAME_MAX = 1023 };
 
 void image_info_clear(struct image_info *info)
 {
@@ -50,80 +46,6 @@ int image_check_format(const char *format, const char *path, struct err *e)
                    path, shown);
 }
 
-/* --- the header of qcow2 ---------------------------------------------------------------------- */
-
-static uint64_t big64(const unsigned char *p)
-{
-    uint64_t value = 0;
-
-    memcpy(&value, p, sizeof(value));
-    return be64toh(value);
-}
-
-static uint32_t big32(const unsigned char *p)
-{
-    uint32_t value = 0;
-
-    memcpy(&value, p, sizeof(value));
-    return be32toh(value);
-}
-
-bool image_has_qcow2_magic(int fd)
-{
-    unsigned char magic[4];
-
-    return pread(fd, magic, sizeof(magic), 0) == (ssize_t)sizeof(magic) &&
-           memcmp(magic, "QFI\xfb", sizeof(magic)) == 0;
-}
-
-int image_read_header(int fd, const char *path, struct image_header *out, struct err *e)
-{
-    unsigned char header[QCOW2_HEADER_SIZE] = {0};
-    ssize_t length = pread(fd, header, sizeof(header), 0);
-    uint32_t version = big32(header + 4);
-    uint64_t size = big64(header + 24), incompatible = 0;
-
-    if (length < 72 || !image_has_qcow2_magic(fd) || version < 2 || version > 3)
-        return err_set(e, ERR_DISK, "%s is recorded as qcow2 but has no header of one", path);
-    if (version == 3 && length < 80)
-        return err_set(e, ERR_DISK, "%s has a qcow2 header that is cut short", path);
-    if (size > INT64_MAX)
-        return err_set(e, ERR_DISK, "%s claims a size of %" PRIu64 " bytes", path, size);
-    incompatible = version == 3 ? big64(header + 72) : 0;
-    *out = (struct image_header){
-        .virtual_size = (int64_t)size,
-        .has_backing = big64(header + 8) != 0,
-        .has_data_file = (incompatible & 4) != 0,
-    };
-    return 0;
-}
-
-int image_read_backing_name(int fd, const char *path, char **name, struct err *e)
-{
-    unsigned char fields[12] = {0};
-    char text[QCOW2_BACKING_NAME_MAX + 1] = {0};
-    struct image_header header;
-    uint32_t length = 0;
-    uint64_t offset = 0;
-
-    if (image_read_header(fd, path, &header, e) < 0)
-        return -1;
-    if (!header.has_backing) {
-        *name = NULL;
-        return 0;
-    }
-    if (pread(fd, fields, sizeof(fields), 8) == (ssize_t)sizeof(fields)) {
-        offset = big64(fields);
-        length = big32(fields + 8);
-    }
-    if (length == 0 || length > QCOW2_BACKING_NAME_MAX || offset > INT32_MAX ||
-        pread(fd, text, length, (off_t)offset) != (ssize_t)length)
-        return err_set(e, ERR_DISK, "%s has a qcow2 header whose backing file cannot be read",
-                       path);
-    *name = text_dup(text);
-    return 0;
-}
-
 /* --- reading ---------------------------------------------------------------------------------- */
 
 static int read_raw(int fd, const char *path, const struct stat *st, struct image_info *out,
@@ -135,6 +57,59 @@ static int read_raw(int fd, const char *path, const struct stat *st, struct imag
         return err_set_errno(e, ERR_DISK, errno, "the size of %s cannot be read", path);
     out->virtual_size = out->file_size = end;
     out->allocated = S_ISBLK(st->st_mode) ? (int64_t)end : (int64_t)st->st_blocks * 512;
+    return 0;
+}
+
+static int check_data_file(const struct image_header *header, const char *path, struct err *e)
+{
+    if (!header->has_data_file)
+        return 0;
+    return err_set(e, ERR_DISK, "%s keeps its data in another file, which is not allowed", path);
+}
+
+/* How QEMU takes a name: "protocol:..." and what begins with a slash stand for themselves. */
+static char *resolve(const char *path, const char *name)
+{
+    const char *slash = strrchr(path, '/');
+
+    if (*name == '/' || !slash || name[strcspn(name, ":/")] == ':')
+        return text_dup(name);
+    return text_format("%.*s/%s", (int)(slash - path), path, name);
+}
+
+static int read_qcow2(int fd, const char *path, const struct stat *st, struct image_info *out,
+                      struct err *e)
+{
+    _cleanup_(str_freep) char *name = NULL;
+    struct image_header header;
+
+    if (image_read_header(fd, path, &header, e) < 0 || check_data_file(&header, path, e) < 0 ||
+        image_qcow2_backing(fd, path, &name, &out->backing_format, e) < 0)
+        return -1;
+    out->virtual_size = header.virtual_size;
+    out->allocated = (int64_t)st->st_blocks * 512;
+    out->backing_file = name ? resolve(path, name) : NULL;
+    return 0;
+}
+
+int image_read(const char *path, const char *format, struct image_info *out, struct err *e)
+{
+    _cleanup_(fd_closep) int fd = -1;
+    struct image_info info = {0};
+    struct stat st;
+
+    if (image_check_format(format, path, e) < 0)
+        return -1;
+    fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return err_set_errno(e, ERR_DISK, errno, "%s cannot be opened", path);
+    if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+        return err_set(e, ERR_DISK, "%s is neither a file nor a block device", path);
+    if (text_equal(format, "raw") ? read_raw(fd, path, &st, &info, e)
+                                  : read_qcow2(fd, path, &st, &info, e))
+        return -1;
+    info.file_size = S_ISREG(st.st_mode) ? (int64_t)st.st_size : info.file_size;
+    *out = info;
     return 0;
 }
 
@@ -156,42 +131,23 @@ static int parse_info(const char *text, struct image_info *out, struct err *e)
     return 0;
 }
 
-static int read_qcow2(int fd, const char *path, struct image_info *out, struct err *e)
+int image_read_by_qemu(const char *path, struct image_info *out, struct err *e)
 {
     const char *const argv[] = {"qemu-img", "info", "--output=json", "-U", "-f", "qcow2",
                                 path,       NULL};
+    _cleanup_(fd_closep) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     _cleanup_(str_freep) char *text = NULL;
     struct image_header header;
+    struct image_info info = {0};
 
-    if (image_read_header(fd, path, &header, e) < 0)
+    if (fd < 0)
+        return err_set_errno(e, ERR_DISK, errno, "%s cannot be opened", path);
+    if (image_read_header(fd, path, &header, e) < 0 || check_data_file(&header, path, e) < 0)
         return -1;
-    if (header.has_data_file)
-        return err_set(e, ERR_DISK, "%s keeps its data in another file, which is not allowed",
-                       path);
-    if (process_run(argv, &qemu_img_limits, &text, e) < 0 || parse_info(text, out, e) < 0) {
-        image_info_clear(out);
+    if (process_run(argv, &qemu_img_limits, &text, e) < 0 || parse_info(text, &info, e) < 0) {
+        image_info_clear(&info);
         return err_prefix(e, "qemu-img info of %s: ", path);
     }
-    return 0;
-}
-
-int image_read(const char *path, const char *format, struct image_info *out, struct err *e)
-{
-    _cleanup_(fd_closep) int fd = -1;
-    struct image_info info = {0};
-    struct stat st;
-
-    if (image_check_format(format, path, e) < 0)
-        return -1;
-    fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    if (fd < 0 || fstat(fd, &st) < 0)
-        return err_set_errno(e, ERR_DISK, errno, "%s cannot be opened", path);
-    if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
-        return err_set(e, ERR_DISK, "%s is neither a file nor a block device", path);
-    if (text_equal(format, "raw") ? read_raw(fd, path, &st, &info, e)
-                                  : read_qcow2(fd, path, &info, e))
-        return -1;
-    info.file_size = S_ISREG(st.st_mode) ? (int64_t)st.st_size : info.file_size;
     *out = info;
     return 0;
 }
@@ -250,41 +206,9 @@ static int create_raw(int fd, const struct image_spec *spec, struct err *e)
     return 0;
 }
 
-/* qemu-img works by name; what it wrote is read back from our descriptor, so a file that was put in its
- * place meanwhile is found out. */
-static int check_created(int fd, const struct image_spec *spec, struct err *e)
-{
-    struct image_header header;
-
-    if (image_read_header(fd, spec->path, &header, e) < 0)
-        return -1;
-    if (header.virtual_size != spec->virtual_size || header.has_data_file ||
-        header.has_backing != (spec->backing_file != NULL))
-        return err_set(e, ERR_DISK, "%s is not the image that was to be made there", spec->path);
-    return 0;
-}
-
 static int create_qcow2(int fd, const struct image_spec *spec, struct err *e)
 {
-    const char *argv[12] = {"qemu-img", "create", "-q", "-f", "qcow2"};
-    char size[32];
-    size_t n = 5;
-
-    (void)snprintf(size, sizeof(size), "%jd", (intmax_t)spec->virtual_size);
-    if (spec->backing_file) {
-        argv[n++] = "-b";
-        argv[n++] = spec->backing_file;
-        argv[n++] = "-F";
-        argv[n++] = spec->backing_format;
-    }
-    argv[n++] = spec->path;
-    argv[n++] = size;
-    if (process_run(argv, &qemu_img_limits, NULL, e) < 0) {
-        if (e && strstr(e->text, "No space left"))
-            return image_no_space(fd, spec->path, INT64_C(256) * 1024, e);
-        return err_prefix(e, "qemu-img create of %s: ", spec->path);
-    }
-    if (check_created(fd, spec, e) < 0)
+    if (image_qcow2_make(fd, spec, e) < 0)
         return -1;
     return spec->preallocate ? reserve(fd, spec, e) : 0;
 }

@@ -2,8 +2,8 @@
 /*
  * Image files: what they are, making empty ones. The format is always given, never found out: a guest can
  * write into a raw disk whatever another format's header looks like. A qcow2 image's own header is read
- * here, with bounds, before qemu-img sees the file, so that one with an external data file is refused
- * before any program could open what it names.
+ * here, with bounds, before any program sees the file, so that one with an external data file is refused
+ * before one could open what it names.
  *
  * Formats are "raw" and "qcow2"; everything else is ERR_DISK. Functions block; any thread.
  */
@@ -35,9 +35,11 @@ int image_read_header(int fd, const char *path, struct image_header *out, struct
 /* The name of the backing file as the header has it, not resolved; *name is NULL if there is none. */
 int image_read_backing_name(int fd, const char *path, char **name, struct err *e);
 
-/* By `qemu-img info -U -f <format>` with limits on time, CPU, memory and output for qcow2, by the
- * file system for raw files and block devices. */
+/* By the header for qcow2, by the file system for raw files and block devices. */
 int image_read(const char *path, const char *format, struct image_info *out, struct err *e);
+/* The same of a qcow2 file, but file_size, by `qemu-img info -U` with limits on time, CPU, memory and output: it opens
+ * what the header describes, which in a file from outside may be anything. */
+int image_read_by_qemu(const char *path, struct image_info *out, struct err *e);
 
 struct image_spec {
     const char *path, *format;
@@ -47,8 +49,7 @@ struct image_spec {
 };
 /*
  * Makes an empty image in `fd`, an empty file that was opened for writing and is known as spec->path, and
- * flushes it. What stands in the file afterwards is checked. A full disk is ERR_NO_SPACE that names path,
- * bytes needed and bytes free.
+ * flushes it. No program is run. A full disk is ERR_NO_SPACE that names path, bytes needed and bytes free.
  */
 int image_create(int fd, const struct image_spec *spec, struct err *e);
 

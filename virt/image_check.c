@@ -96,7 +96,7 @@ static int check_qcow2(int fd, const char *path, const char *image, struct err *
                        image);
     if (check_header(fd, image, e) < 0)
         return -1;
-    if (image_read(path, "qcow2", &info, &why) < 0) {
+    if (image_read_by_qemu(path, &info, &why) < 0) {
         log_err(LOG_LEVEL_WARNING, &why, "image %s", image);
         return err_set(e, ERR_DISK, "image %s cannot be read as qcow2", image);
     }

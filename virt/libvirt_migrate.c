@@ -123,7 +123,7 @@ int libvirt_migration_flags(const struct virt_migration *migration, bool paused,
 
 /* --- typed parameters --- */
 
-enum kind { TEXT, TEXTS, WHOLE, LARGE };
+enum kind { TEXT, TEXTS, WHOLE, LARGE, SPEED };
 
 static const struct {
     const char *name;
@@ -138,7 +138,7 @@ static const struct {
     {VIR_MIGRATE_PARAM_URI, TEXT, AT(migrate_uri), 0, VIR_MIGRATE_TUNNELLED},
     {VIR_MIGRATE_PARAM_LISTEN_ADDRESS, TEXT, AT(listen_address), 0, VIR_MIGRATE_TUNNELLED},
     {VIR_MIGRATE_PARAM_MIGRATE_DISKS, TEXTS, AT(copy_disks), VIR_MIGRATE_NON_SHARED_INC, 0},
-    {VIR_MIGRATE_PARAM_BANDWIDTH, LARGE, AT(bandwidth_mib), 0, 0},
+    {VIR_MIGRATE_PARAM_BANDWIDTH, SPEED, AT(bandwidth_mib), 0, 0},
     {VIR_MIGRATE_PARAM_BANDWIDTH_POSTCOPY, LARGE, AT(post_copy_bandwidth_mib), VIR_MIGRATE_POSTCOPY,
      0},
     {VIR_MIGRATE_PARAM_AUTO_CONVERGE_INITIAL, WHOLE, AT(auto_converge_initial),
@@ -168,7 +168,13 @@ static int add_texts(struct typed_params *to, const char *name, char *const *val
     return rc;
 }
 
-/* Zero and NULL mean: not given. */
+static int64_t speed_of(int64_t mib)
+{
+    return mib > 0 && mib < BANDWIDTH_MAX_MIB ? mib : BANDWIDTH_MAX_MIB;
+}
+
+/* Zero and NULL mean: not given. A speed always is: without it libvirt takes what virDomainMigrateSetMaxSpeed() said
+ * last of the domain, in an attempt before this one. */
 static int add_parameter(struct typed_params *to, const char *name, enum kind kind,
                          const void *place)
 {
@@ -192,6 +198,10 @@ static int add_parameter(struct typed_params *to, const char *name, enum kind ki
         return large > 0 ? virTypedParamsAddULLong(&to->items, &to->count, &to->capacity, name,
                                                    (unsigned long long)large)
                          : 0;
+    case SPEED:
+        memcpy(&large, place, sizeof(large));
+        return virTypedParamsAddULLong(&to->items, &to->count, &to->capacity, name,
+                                       (unsigned long long)speed_of(large));
     }
     return -1;
 }
@@ -267,13 +277,14 @@ static int set_speed(struct virt *virt, const char *uuid, int64_t mib, struct er
     LIBVIRT_CALL(call);
     if (libvirt_call_begin(&call, virt, uuid, false, e) < 0)
         return -1;
-    unsigned long speed =
-        (unsigned long)(mib > 0 && mib < BANDWIDTH_MAX_MIB ? mib : BANDWIDTH_MAX_MIB);
+    unsigned long speed = (unsigned long)speed_of(mib);
     if (virDomainMigrateSetMaxSpeed(call.domain, speed, 0) < 0)
         return libvirt_call_error(
             &call, e, "domain %s: its migration cannot be limited to %lu MiB/s", uuid, speed);
     return 0;
 }
+
+enum { RAISES_MAX = 10 };
 
 struct raiser {
     struct libvirt *lv;
@@ -281,6 +292,26 @@ struct raiser {
     pthread_t thread;
     bool runs;
 };
+
+static int64_t wanted_speed(struct libvirt *lv, const struct libvirt_running *running)
+{
+    pthread_mutex_lock(&lv->lock);
+    int64_t mib = running->bandwidth_mib;
+    pthread_mutex_unlock(&lv->lock);
+    return mib;
+}
+
+/* libvirt_set_bandwidth() may tell a newer limit meanwhile, before this one arrives. */
+static void set_wanted_speed(struct libvirt *lv, const struct libvirt_running *running)
+{
+    int64_t mib = wanted_speed(lv, running), told_mib = mib;
+
+    for (int i = 0; i < RAISES_MAX && (i == 0 || mib != told_mib); i++) {
+        told_mib = mib;
+        (void)set_speed(&lv->base, running->uuid, mib, NULL);
+        mib = wanted_speed(lv, running);
+    }
+}
 
 /* Waits for the RAM phase and gives RAM its own limit. A failure leaves the disks' share in force: the
  * migration is slower, no more. */
@@ -293,10 +324,9 @@ static void *raise_speed(void *aux)
     while (!running->memory_started && !running->over)
         pthread_cond_wait(&running->changed, &lv->lock);
     bool wanted = running->memory_started && !running->over;
-    int64_t mib = running->bandwidth_mib;
     pthread_mutex_unlock(&lv->lock);
     if (wanted)
-        (void)set_speed(&lv->base, running->uuid, mib, NULL);
+        set_wanted_speed(lv, running);
     return NULL;
 }
 

@@ -3,15 +3,18 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <linux/openat2.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
+#include "lib/close_aside.h"
 #include "lib/text.h"
 
-enum { TREE_DEPTH_MAX = 16, RACE_TRIES = 32 };
+enum { TREE_DEPTH_MAX = 16, RACE_TRIES = 32, LARGE_BLOCKS = 1 << 11 /* 1 MiB */ };
 
 #define DIRECTORY_FLAGS (O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW)
 
@@ -249,15 +252,47 @@ static bool is_dots(const char *name)
     return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
 }
 
-static int remove_below(int directory_fd, int depth, struct err *e);
+static int remove_below(int directory_fd, int depth, bool aside, struct err *e);
+
+/* On a file system of the network a file that somebody holds keeps a name, and its directory cannot go. */
+static bool is_large_and_local(int fd)
+{
+    static const __fsword_t local[] = {EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, BTRFS_SUPER_MAGIC,
+                                       F2FS_SUPER_MAGIC, TMPFS_MAGIC};
+    struct statfs fs;
+    struct stat st;
+
+    if (fstatfs(fd, &fs) < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) ||
+        st.st_blocks < LARGE_BLOCKS)
+        return false;
+    for (size_t i = 0; i < ARRAY_LEN(local); i++)
+        if (fs.f_type == local[i])
+            return true;
+    return false;
+}
+
+/* The content of a file that is held by its path goes when that is closed. */
+static int unlink_aside(int directory_fd, const char *name)
+{
+    _cleanup_(fd_closep) int held = openat(directory_fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+
+    if (held < 0 || !is_large_and_local(held))
+        return unlinkat(directory_fd, name, 0);
+    if (unlinkat(directory_fd, name, 0) < 0)
+        return -1;
+    close_aside(held);
+    held = -1;
+    return 0;
+}
 
 /* unlinkat() removes a symlink itself; only what is a directory by O_NOFOLLOW is gone into. */
-static int remove_entry(int directory_fd, const char *name, int depth, struct err *e)
+static int remove_entry(int directory_fd, const char *name, int depth, bool aside, struct err *e)
 {
     _cleanup_(str_freep) char *shown = text_escape(name, 80);
     _cleanup_(fd_closep) int below = -1;
 
-    if (unlinkat(directory_fd, name, 0) == 0 || errno == ENOENT)
+    if ((aside ? unlink_aside(directory_fd, name) : unlinkat(directory_fd, name, 0)) == 0 ||
+        errno == ENOENT)
         return 0;
     if (errno != EISDIR && errno != EPERM)
         return err_set_errno(e, ERR_SYSTEM, errno, "\"%s\" cannot be removed", shown);
@@ -267,7 +302,7 @@ static int remove_entry(int directory_fd, const char *name, int depth, struct er
     below = paths_open_beneath(directory_fd, name, DIRECTORY_FLAGS, 0);
     if (below < 0)
         return err_set_errno(e, ERR_SYSTEM, errno, "\"%s\" cannot be removed", shown);
-    if (remove_below(below, depth + 1, e) < 0)
+    if (remove_below(below, depth + 1, aside, e) < 0)
         return -1;
     if (unlinkat(directory_fd, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
         return err_set_errno(e, ERR_SYSTEM, errno, "directory \"%s\" cannot be removed", shown);
@@ -275,7 +310,7 @@ static int remove_entry(int directory_fd, const char *name, int depth, struct er
 }
 
 /* The marker goes last: a removal that is cut short leaves a directory that is still known as ours. */
-static int remove_below(int directory_fd, int depth, struct err *e)
+static int remove_below(int directory_fd, int depth, bool aside, struct err *e)
 {
     _cleanup_(paths_list_closep) DIR *dir = NULL;
     int copy = paths_open_beneath(directory_fd, ".", DIRECTORY_FLAGS, 0);
@@ -292,12 +327,12 @@ static int remove_below(int directory_fd, int depth, struct err *e)
     }
     for (const struct dirent *entry = readdir(dir); entry; entry = readdir(dir))
         if (!is_dots(entry->d_name) && strcmp(entry->d_name, PATHS_MARKER) != 0 &&
-            remove_entry(directory_fd, entry->d_name, depth, e) < 0)
+            remove_entry(directory_fd, entry->d_name, depth, aside, e) < 0)
             return -1;
-    return remove_entry(directory_fd, PATHS_MARKER, depth, e);
+    return remove_entry(directory_fd, PATHS_MARKER, depth, aside, e);
 }
 
-int paths_remove_tree(const struct conf *conf, const char *name, struct err *e)
+static int remove_tree(const struct conf *conf, const char *name, bool aside, struct err *e)
 {
     const char *path = conf_string(conf, CONF_DEFAULT_instances_path);
     _cleanup_(fd_closep) int root = -1;
@@ -312,18 +347,28 @@ int paths_remove_tree(const struct conf *conf, const char *name, struct err *e)
     if (directory < 0)
         return err_set_errno(e, ERR_SYSTEM, errno, "directory %s below %s cannot be opened", name,
                              path);
-    if (remove_below(directory, 1, e) < 0)
+    if (remove_below(directory, 1, aside, e) < 0)
         return err_prefix(e, "removing %s/%s: ", path, name);
     if (unlinkat(root, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
         return err_set_errno(e, ERR_SYSTEM, errno, "directory %s/%s cannot be removed", path, name);
     return paths_sync(root, path, e);
 }
 
+int paths_remove_tree(const struct conf *conf, const char *name, struct err *e)
+{
+    return remove_tree(conf, name, false, e);
+}
+
+int paths_remove_tree_aside(const struct conf *conf, const char *name, struct err *e)
+{
+    return remove_tree(conf, name, true, e);
+}
+
 int paths_remove_below(int directory_fd, const char *name, struct err *e)
 {
     if (paths_check_file(name, "file", e) < 0)
         return -1;
-    return remove_entry(directory_fd, name, 1, e);
+    return remove_entry(directory_fd, name, 1, false, e);
 }
 
 int paths_remove_file(const struct conf *conf, const char *directory, const char *name,

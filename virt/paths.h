@@ -82,6 +82,9 @@ int paths_sync(int directory_fd, const char *directory, struct err *e);
  * symlink, never leaves the file system, at most 16 levels deep. What is not there is success.
  */
 int paths_remove_tree(const struct conf *conf, const char *name, struct err *e);
+/* The same, but on local file systems the room that the files took is given back a little later, on other threads: that
+ * of a disk of some GiB takes a while. */
+int paths_remove_tree_aside(const struct conf *conf, const char *name, struct err *e);
 /* The same for one directory (or file) of an open directory. */
 int paths_remove_below(int directory_fd, const char *name, struct err *e);
 /* Removes one file of a directory below instances_path; what is not there is success. */

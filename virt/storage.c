@@ -144,7 +144,7 @@ int virt_storage_remove(const struct conf *conf, const char *instance_uuid, stru
 {
     if (fault_point("storage.remove", e) < 0)
         return -1;
-    return paths_remove_tree(conf, instance_uuid, e);
+    return paths_remove_tree_aside(conf, instance_uuid, e);
 }
 
 /* --- leftovers -------------------------------------------------------------------------------- */
@@ -318,7 +318,7 @@ static int undo_directory(void *aux, struct json_object *args, struct err *e)
         look_at(conf, instance, &kind, owner, e) < 0)
         return -1;
     if (kind == EMPTY || (kind == MARKED && (!*owner || strcmp(owner, migration) == 0)))
-        return paths_remove_tree(conf, instance, e);
+        return paths_remove_tree_aside(conf, instance, e);
     return 0;
 }
 

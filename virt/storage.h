@@ -20,9 +20,8 @@
 #include "virt/virt.h"
 
 /*
- * Fills virtual_size, allocated and backing_size of the guest's local disks (qemu-img info -U with the
- * format given, limits on time and memory). The images' own headers must say the same as the XML: a
- * backing file that the XML does not name, another one, a chain of more than one, a data file, or a
+ * Fills virtual_size, allocated and backing_size of the guest's local disks. The images' own headers must say the same
+ * as the XML: a backing file that the XML does not name, another one, a chain of more than one, a data file, or a
  * format other than raw and qcow2 is ERR_DISK naming both.
  */
 int virt_storage_measure(struct virt_guest *guest, struct err *e);
@@ -121,7 +120,7 @@ int virt_storage_foresee(const struct conf *conf, const char *instance_uuid,
 /* The migration has ended here: the marker goes, the directory is the guest's. Idempotent. */
 int virt_storage_settle(const struct conf *conf, const char *instance_uuid, struct err *e);
 /* Source, after the move: removes the instance's directory (symlink-safe, only below instances_path).
- * Idempotent. */
+ * Idempotent. The room is free a little later (paths_remove_tree_aside()). */
 int virt_storage_remove(const struct conf *conf, const char *instance_uuid, struct err *e);
 
 /* uuids of instances whose directory has a marker (clean-up after a restart). Caller frees with

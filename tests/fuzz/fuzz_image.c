@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "virt/image.h"
+#include "virt/image_qcow2.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -18,6 +19,8 @@ static void expect(int condition)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static int fd = -1;
+    _cleanup_(str_freep) char *name = NULL;
+    _cleanup_(str_freep) char *format = NULL;
     struct image_header header;
     struct err e = ERR_INIT;
 
@@ -28,6 +31,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     bool has_magic = image_has_qcow2_magic(fd);
     if (image_read_header(fd, "image", &header, &e) == 0)
         expect(has_magic && header.virtual_size >= 0);
+    else
+        expect(e.code != ERR_NONE && e.text[0]);
+    err_clear(&e);
+    if (image_qcow2_backing(fd, "image", &name, &format, &e) == 0)
+        expect(has_magic && (name || !format));
     else
         expect(e.code != ERR_NONE && e.text[0]);
     expect(image_growth(fd, "qcow2") >= 0);

@@ -612,6 +612,33 @@ UNIT_TEST(remove_tree,
     UNIT_OK(paths_remove_tree(conf, UUID, &unit_err));
 }
 
+UNIT_TEST(remove_aside, "a tree whose large files are given back elsewhere is gone as well")
+{
+    _cleanup_(str_freep) char *directory = below(UUID);
+    _cleanup_(str_freep) char *disk = below(UUID "/b/disk");
+    _cleanup_(str_freep) char *link = below(UUID "/link");
+    _cleanup_(str_freep) char *kept = below("kept");
+    _cleanup_(str_freep) char *content = mem_new((4 << 20) + 1);
+    struct stat st;
+    int held;
+
+    memset(content, 'x', 4 << 20);
+    make_dir(UUID);
+    make_dir(UUID "/b");
+    make_file(UUID "/b/small");
+    make_file(UUID "/" PATHS_MARKER);
+    unit_write_file(disk, content);
+    unit_write_file(kept, content);
+    UNIT_EQ(symlink(kept, link), 0);
+    held = open(disk, O_RDONLY | O_CLOEXEC);
+    UNIT_OK(paths_remove_tree_aside(conf, UUID, &unit_err));
+    UNIT_TRUE(!exists(directory));
+    UNIT_TRUE(exists(kept));
+    UNIT_TRUE(fstat(held, &st) == 0 && st.st_nlink == 0);
+    (void)close(held);
+    UNIT_OK(paths_remove_tree_aside(conf, UUID, &unit_err));
+}
+
 UNIT_TEST(remove_deep,
           "a tree that is too deep is refused and its marker stays, so that it is still ours")
 {

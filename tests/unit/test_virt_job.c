@@ -116,9 +116,20 @@ UNIT_TEST(persistent_xml, "the persistent XML always goes with the destination's
     virTypedParameterPtr params = NULL;
     struct virt_migration m = basic();
     int count = params_of(&m, &params);
-    UNIT_EQ(count, 2);
+    UNIT_EQ(count, 3);
     UNIT_STR(text_of(params, count, VIR_MIGRATE_PARAM_DEST_XML), "<domain/>");
     UNIT_STR(text_of(params, count, VIR_MIGRATE_PARAM_PERSIST_XML), "<domain/>");
+    virTypedParamsFree(params, count);
+}
+
+UNIT_TEST(no_limit, "no limit is told to libvirt, which keeps a limit that it was told before")
+{
+    virTypedParameterPtr params = NULL;
+    struct virt_migration m = basic();
+    int count = params_of(&m, &params);
+    unsigned long long mib = 0;
+    UNIT_EQ(virTypedParamsGetULLong(params, count, VIR_MIGRATE_PARAM_BANDWIDTH, &mib), 1);
+    UNIT_EQ(mib, INT64_MAX >> 20);
     virTypedParamsFree(params, count);
 }
 
@@ -171,8 +182,8 @@ UNIT_TEST(parameters_need_flags, "a parameter whose flag is not set is left out"
     m.auto_converge_initial = 30;
     m.post_copy_bandwidth_mib = 10;
     m.parallel_connections = 1;
-    UNIT_EQ(params_of(&m, &params), 2);
-    virTypedParamsFree(params, 2);
+    UNIT_EQ(params_of(&m, &params), 3);
+    virTypedParamsFree(params, 3);
 }
 
 UNIT_TEST(statistics, "statistics of every type of number are taken, dirty rate in bytes")
