@@ -13,7 +13,11 @@
 
 LOG_MODULE(forwarding);
 
-enum { LOOK_AGAIN_US = 100000 /* beside the events, while a guest waits for it */ };
+/* Beside the events: a database knows of a way before it is taken up, and says nothing when it is. */
+enum {
+    LOOK_AGAIN_US = 300000,         /* while the guest is copied */
+    LOOK_AGAIN_CARRYING_US = 100000 /* while it waits for it */
+};
 
 static bool is_wanted(const struct migration *m)
 {
@@ -64,14 +68,26 @@ bool carrying_holds_bindings(const struct migration *m)
     return m->carrying.binds_late && carrying_is_on(m);
 }
 
+static void let_go(struct migration *m)
+{
+    m->carrying.lasts = false;
+    call_waiter(m);
+}
+
+/* Taps that were kept and not needed go first, too: as long as they are held, their ports cannot be taken away. */
 void carrying_wait(struct migration *m, cloud_done_fn done, void *aux)
 {
-    if (!m->carrying.lasts && !carrying_is_on(m)) {
+    bool lasts = m->carrying.lasts || carrying_is_on(m);
+    bool keeps = m->forward_source && forward_source_keeps_taps(m->forward_source);
+
+    if (!lasts && !keeps) {
         done(aux, NULL);
         return;
     }
     m->carrying.done = done;
     m->carrying.aux = aux;
+    if (!lasts)
+        forwarding_end_then(m, let_go);
 }
 
 void carrying_drop_waiting(struct migration *m)
@@ -121,6 +137,7 @@ static void looked(struct migration_job *job)
     struct migration *m = job->migration;
     const struct look *look_done = job->aux;
     struct carrying_state *c = &m->carrying;
+    bool has_way = job->result == 0 && look_done->has_way;
 
     c->looking = false;
     if (!m->forward_destination || !c->permitted)
@@ -128,10 +145,13 @@ static void looked(struct migration_job *job)
     if (job->result < 0)
         log_err(LOG_LEVEL_DEBUG, &job->e, "migration %s: the ways of its ports", m->uuid);
     else
-        forward_destination_way(m->forward_destination, look_done->has_way);
+        forward_destination_way(m->forward_destination, has_way);
     if (c->look_again)
         look(m);
     else if (carrying_is_on(m))
+        loop_timer_arm(c->timer, LOOK_AGAIN_CARRYING_US);
+    else if (!has_way && !m->agent->closing && m->state != MACHINE_DESTINATION_PARKED &&
+             !machine_state_is_final(m->state))
         loop_timer_arm(c->timer, LOOK_AGAIN_US);
 }
 
@@ -240,12 +260,6 @@ static int share_run(struct migration_job *job, struct err *e)
         if (net_share_tap(share->net, share->ports.items[i], &share->ends[i], e) < 0)
             return -1;
     return 0;
-}
-
-static void let_go(struct migration *m)
-{
-    m->carrying.lasts = false;
-    call_waiter(m);
 }
 
 static void left_turned(void *aux, enum forward_carry_event event, bool wired, const char *why)

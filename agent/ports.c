@@ -47,6 +47,8 @@ static int port_from_vif(const struct vif *vif, const char *instance_uuid, struc
     port->addresses = copy_addresses(vif->addresses);
     port->bridge = text_dup(vif->bridge);
     port->physical_network = text_dup(vif->physical_network);
+    port->is_flat = vif->is_flat;
+    port->is_tagged = vif->is_tagged;
     port->tap = text_dup(vif->devname);
     port->mtu = vif->mtu;
     port->create_tap = vif->ovs_create_tap;

@@ -64,6 +64,11 @@ const char *cloud_provider_name(const struct cloud *cloud)
     return cloud->ops->name;
 }
 
+bool cloud_is_standalone(const struct cloud *cloud)
+{
+    return cloud->ops == &cloud_standalone_ops;
+}
+
 /* ---- ends that come later ---- */
 
 struct cloud_end {

@@ -33,6 +33,8 @@ void cloud_free(struct cloud *cloud);
 /* Takes over a new snapshot's reloadable options. */
 void cloud_reload(struct cloud *cloud, const struct conf *conf);
 const char *cloud_provider_name(const struct cloud *cloud);
+/* There is no control plane but this project's own agents. */
+bool cloud_is_standalone(const struct cloud *cloud);
 
 /*
  * Saves a migration's changed fields (status, counters: Nova's Migration.save) and, beside it, the

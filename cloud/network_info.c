@@ -168,18 +168,22 @@ static struct json_object *subnets_of(const struct network_info_facts *facts)
     return list;
 }
 
-/* First segment with a physical network, else the network's own; a tunnel has none. */
+/* First segment with a physical network, else the network's own; a tunnel has none. Nova does not keep the type of
+ * what lies on the physical network, and without it nobody knows whether its frames have VLAN tags there. */
 static void add_provider(struct json_object *meta, struct json_object *network)
 {
     struct json_object *segments = json_get(network, "segments");
     const char *physical = json_get_string(network, "provider:physical_network", NULL);
-    const char *type = json_get_string(network, "provider:network_type", NULL);
+    const char *type = json_get_string(network, "provider:network_type", NULL), *on_it = type;
 
     for (size_t i = 0; !physical && i < json_array_length(segments); i++) {
         struct json_object *segment = json_object_array_get_idx(segments, i);
         physical = json_get_string(segment, "provider:physical_network", NULL);
+        on_it = json_get_string(segment, "provider:network_type", NULL);
     }
     json_add_string(meta, "physical_network", physical);
+    if (physical && on_it)
+        json_add_string(meta, "computed_network_type", on_it);
     json_add_bool(meta, "tunneled",
                   !physical && (text_equal(type, "vxlan") || text_equal(type, "gre") ||
                                 text_equal(type, "geneve") || text_equal(type, "l3")));
@@ -241,6 +245,16 @@ static struct json_object *object_or_empty(struct json_object *o)
     return json_object_is_type(o, json_type_object) ? json_copy(o) : json_object_new_object();
 }
 
+/* Neutron says "unbound" in the midst of an activation. Saved, it would cost the guest its network at the next start,
+ * and with nova-compute an error: what was known before is kept until Neutron tells another type. */
+static bool is_in_between(const struct network_info_facts *facts)
+{
+    const char *type = json_get_string(facts->port, "binding:vif_type", NULL);
+    const char *known = json_get_string(facts->cached, "type", NULL);
+
+    return text_equal(type, "unbound") && known && !text_equal(known, "binding_failed");
+}
+
 struct json_object *network_info_vif(const struct network_info_facts *facts, struct err *e)
 {
     struct json_object *port = facts->port;
@@ -253,8 +267,11 @@ struct json_object *network_info_vif(const struct network_info_facts *facts, str
         err_prefix(e, "a port of neutron: ");
         return NULL;
     }
-    const char *type = json_get_string(port, "binding:vif_type", NULL);
-    struct json_object *details = json_get(port, "binding:vif_details");
+    bool in_between = is_in_between(facts);
+    const char *type = in_between ? json_get_string(facts->cached, "type", NULL)
+                                  : json_get_string(port, "binding:vif_type", NULL);
+    struct json_object *details =
+        in_between ? json_get(facts->cached, "details") : json_get(port, "binding:vif_details");
     struct json_object *vif = json_object_new_object();
     _cleanup_(str_freep) char *tap = text_format("tap%.*s", NIC_NAME_MAX - 3, id);
 

@@ -13,6 +13,7 @@
 /* All borrowed. The arrays may hold records of other ports and networks; each may be NULL. */
 struct network_info_facts {
     struct json_object *port;
+    struct json_object *cached; /* the VIF as it was known before; NULL = it was not */
     struct json_object *networks, *subnets;
     struct json_object *dhcp_ports;   /* ports with the owner network:dhcp */
     struct json_object *floating_ips; /* with port_id and fixed_ip_address */

@@ -110,6 +110,7 @@ static int add_vif(struct info *info, struct json_object *vifs, const char *port
         return 0;
     const struct network_info_facts facts = {
         .port = port,
+        .cached = network_info_find(info->cache, port_id),
         .networks = info->details[DETAIL_NETWORKS],
         .subnets = info->details[DETAIL_SUBNETS],
         .dhcp_ports = info->details[DETAIL_DHCP],

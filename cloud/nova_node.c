@@ -167,8 +167,7 @@ static bool was_told(struct nova_node *node, const struct err *failure)
 {
     if (text_equal(node->told, failure->text))
         return true;
-    free(node->told);
-    node->told = text_dup(failure->text);
+    text_replace(&node->told, failure->text);
     return false;
 }
 
@@ -449,8 +448,7 @@ static int decide(struct nova_node *node, const struct object *list, char **dire
     if (!file_uuid &&
         nova_identity_write(conf_string(cloud->conf, CONF_DEFAULT_state_path), uuid, e) < 0)
         return -1;
-    free(node->uuid);
-    node->uuid = text_dup(uuid);
+    text_replace(&node->uuid, uuid);
     return 0;
 }
 

@@ -179,6 +179,9 @@ int vif_from_json(struct json_object *json, struct vif **out, struct err *e)
         text_dup(json_get_string(details, "bridge_name", json_get_string(network, "bridge", NULL)));
     vif->devname = device_name(json_get_string(json, "devname", NULL), port_id);
     vif->physical_network = text_dup(json_get_string(meta, "physical_network", NULL));
+    const char *network_type = json_get_string(meta, "computed_network_type", NULL);
+    vif->is_flat = text_equal(network_type, "flat");
+    vif->is_tagged = network_type && !vif->is_flat;
     vif->ovs_interface_id = text_dup(json_get_string(json, "ovs_interfaceid", NULL));
     vif->addresses = fixed_addresses(network);
     int64_t mtu = json_get_int(meta, "mtu", 0);

@@ -89,6 +89,8 @@ VIEW_JSON(migrate_data, migration)
 VIEW_JSON(migrate_data, dst_cpu_shared_set_info)
 VIEW_JSON(migrate_data, pci_dev_map_src_dst)
 /* Ours, between agents only; Python peers drop them (nova-contract 2.1). */
+VIEW_JSON(migrate_data,
+          computed_unwired) /* pre_live_migration's question: ports without a way at the source */
 VIEW_JSON(migrate_data, computed_guest)      /* source check: the guest's facts (virt/guest.h) */
 VIEW_JSON(migrate_data, computed_switchover) /* pre_live_migration's answer: {address, port, key} */
 /* pre_live_migration's answer: {path at the source: path here} */
@@ -129,6 +131,8 @@ VIEW_STRING(external_event, tag)
  */
 struct vif {
     char *port_id, *mac, *type, *vnic_type, *bridge, *devname, *physical_network, *ovs_interface_id;
+    bool is_flat,
+        is_tagged;    /* on the physical network: without or with VLAN tags; neither = not known */
     char **addresses; /* fixed IPs, NULL-terminated */
     int mtu;          /* 0 = none */
     bool delegate_create, ovs_hybrid_plug, ovs_create_tap;

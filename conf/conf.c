@@ -168,6 +168,7 @@ static void test_defaults(struct conf_raw raw[CONF_COUNT])
     raw[CONF_DEFAULT_host].text = text_dup("testhost");
     raw[CONF_DEFAULT_my_ip].text = text_dup("127.0.0.1");
     raw[CONF_oslo_messaging_rabbit_hostname].text = text_dup("testhost");
+    raw[CONF_net_physical_interface_mappings].text = text_dup("");
 }
 
 struct conf *conf_for_test(const char *first_name, ...)

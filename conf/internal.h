@@ -67,5 +67,16 @@ struct conf_raw {
 struct conf *conf_resolve(struct conf_raw raw[CONF_COUNT], bool nova_defaults,
                           struct conf_report *report);
 
+/*
+ * neutron.c: "network:interface,..." as Neutron's Linux bridge agent has it in its file ([linux_bridge]
+ * physical_interface_mappings), which the caller frees, and "file:line" in *origin; NULL if it has none.
+ * It is another program's file: what is wrong with it is a warning, and a file that is not there is
+ * silently none unless somebody `asked` for it.
+ */
+char *conf_neutron_mappings(const char *file, bool asked, char **origin,
+                            struct conf_report *report);
+
 /* rules.c: what must hold between options. */
 void conf_rules(const struct conf *conf, struct conf_report *report);
+/* "network:interface", and the kernel can have an interface of that name. */
+bool conf_is_mapping(const char *text);

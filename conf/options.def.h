@@ -379,6 +379,11 @@ OPT(libvirt, live_migration_host_bandwidth, INT, "0", .min = 0, .max = 879609302
 OPT(libvirt, live_migration_order, ENUM, "fifo", .words = "fifo|largest", .flags = CONF_RELOAD,
     .help = "Which migration goes next when a place is free (max_concurrent_live_migrations): the one that waits longest, or the one with the most memory.",
     .nova = "none", .since = "0.3")
+OPT(libvirt, live_migration_switchover_in_turn, BOOL, "true", .flags = CONF_RELOAD,
+    .help = "Whether, of several migrations to one host, one at a time switches over while the others give it the link.",
+    .more = "The one that is nearest to its end has the bandwidth for its last pass and its pause; the others go on at 1 MiB/s meanwhile, for 2 s and a pause of each at most. "
+            "A migration in the second half of its completion timeout, one that is completed by force and one in post-copy give way to nobody.",
+    .nova = "none", .since = "0.3")
 OPT(libvirt, live_migration_post_copy_bandwidth, INT, "0", .min = 0, .max = 8796093022207, .unit = "MiB/s", .flags = CONF_RELOAD,
     .help = "Limit while post-copy runs; 0 means none.",
     .nova = "none", .since = "0.1")
@@ -461,10 +466,11 @@ OPT(libvirt, live_migration_completion_timeout_hard_limit, INT, "0", .min = 0, .
 OPT(libvirt, live_migration_bandwidth_hard_limit, INT, "0", .min = 0, .max = 8796093022207, .unit = "MiB/s", .flags = CONF_RELOAD,
     .help = "No instance, image, flavor or command can set a higher bandwidth; 0 means no limit.",
     .nova = "none", .since = "0.1")
-OPT(libvirt, live_migration_keepalive_interval, INT, "5", .min = 0, .max = 3600, .unit = "s",
-    .help = "How often a libvirtd that is silent is asked for a sign of life; 0 means never.",
+OPT(libvirt, live_migration_keepalive_interval, INT, "6", .min = 0, .max = 3600, .unit = "s",
+    .help = "How often a libvirtd that is silent is asked for a sign of life; 0 means never. It asks by itself every 5 s, "
+            "and is not asked as well if this is longer.",
     .nova = "none", .since = "0.1")
-OPT(libvirt, live_migration_keepalive_count, INT, "3", .min = 1, .max = 1000,
+OPT(libvirt, live_migration_keepalive_count, INT, "2", .min = 1, .max = 1000,
     .help = "How many such questions may stay without an answer before the connection is given up.",
     .nova = "none", .since = "0.1")
 
@@ -766,18 +772,23 @@ OPT(net, hold_limit, INT, "32", .min = 1, .max = 4095, .unit = "MiB", .flags = C
     .help = "How much of what the network sends to one port waits in the kernel while older frames come from the source.",
     .more = "What comes beyond that is dropped. Counted as the frames are long; small ones take up to fifteen times as much memory.",
     .nova = "none", .since = "0.3")
-OPT(net, physical_interface_mappings, LIST, "",
+OPT(net, physical_interface_mappings, LIST, NULL, .automatic = "as in linuxbridge_agent_file when Nova directs this host, else none",
     .help = "Interfaces of physical networks, as network:interface pairs; used when a bridge is missing and must be made.",
     .more = "Where nobody names a port's physical network (standalone), the bridge's own name stands for it.",
     .nova = "none", .since = "0.1")
+OPT(net, linuxbridge_agent_file, PATH, "/etc/neutron/plugins/ml2/linuxbridge_agent.ini",
+    .help = "The file of Neutron's Linux bridge agent on this host, where physical_interface_mappings is looked for if it is not given here.",
+    .more = "Its [linux_bridge] physical_interface_mappings is read when the agent starts. The agent's user must be allowed to read it.",
+    .nova = "none", .since = "0.3")
 OPT(net, bridge_without_uplink, ENUM, "auto", .words = "auto|yes|no", .flags = CONF_RELOAD,
     .help = "Whether a missing bridge whose interface is not known is made without one, for Neutron's agent to finish.",
     .more = "auto means yes when Nova directs this host, as with nova-compute, and no in standalone.",
     .nova = "none", .since = "0.1")
-OPT(net, wiring_timeout, INT, "4000", .min = 0, .max = 60000, .unit = "ms", .flags = CONF_RELOAD,
+OPT(net, wiring_timeout, INT, "15000", .min = 0, .max = 600000, .unit = "ms", .flags = CONF_RELOAD,
     .help = "How long a guest that comes here waits, before it is copied, for Neutron's Open vSwitch agent to wire its ports; 0 does not wait.",
-    .more = "That agent looks every two seconds. A guest that came before is cut off until then. Only where Nova directs this host, and not "
-            "with OVN, which follows the tap.",
+    .more = "That agent looks every two seconds, and takes longer where it has much to do. The guest runs on at the source meanwhile; one that came "
+            "before is cut off until then. Only where Nova directs this host, not with OVN, which follows the tap, and not for a port that has no way "
+            "at the source either.",
     .nova = "none", .since = "0.2")
 OPT(net, late_wiring, ENUM, "wait", .words = "wait|carry", .flags = CONF_RELOAD,
     .help = "What becomes of a guest that comes here before its ports are wired, by those whose network it is.",

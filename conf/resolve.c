@@ -73,9 +73,26 @@ static char *migration_address(struct resolver *r)
                        conf_string(r->conf, CONF_DEFAULT_host), place + 2);
 }
 
-static char *automatic_text(struct resolver *r, enum conf_id id)
+/* What Neutron's Linux bridge agent on this host has; "" where there is none. */
+static char *neutron_mappings(struct resolver *r, char **origin)
+{
+    if (resolve_row(r, CONF_agent_control_plane) < 0 ||
+        resolve_row(r, CONF_net_linuxbridge_agent_file) < 0)
+        return NULL;
+    if (!text_equal(conf_string(r->conf, CONF_agent_control_plane), "nova"))
+        return text_dup("");
+    char *text = conf_neutron_mappings(conf_string(r->conf, CONF_net_linuxbridge_agent_file),
+                                       conf_is_set(r->conf, CONF_net_linuxbridge_agent_file),
+                                       origin, r->report);
+    return text ? text : text_dup("");
+}
+
+/* *origin is set where the value has a better one than "automatic". */
+static char *automatic_text(struct resolver *r, enum conf_id id, char **origin)
 {
     switch ((int)id) {
+    case CONF_net_physical_interface_mappings:
+        return neutron_mappings(r, origin);
     case CONF_DEFAULT_host:
     case CONF_oslo_messaging_rabbit_hostname:
         return machine_name();
@@ -208,15 +225,17 @@ static int resolve_text(struct resolver *r, enum conf_id id)
     struct conf_value value = {0};
     struct err e = ERR_INIT;
     bool automatic = !text && row->automatic;
+    _cleanup_(str_freep) char *found_at = NULL;
 
     if (automatic)
-        final = automatic_text(r, id);
+        final = automatic_text(r, id, &found_at);
     else if (text && interpolate(r, id, text, &final) < 0)
         return -1;
     if (conf_value_parse(row, final, &value, &e) < 0)
         return problem(r, id, e.text);
     value.set = raw->text != NULL;
-    value.origin = origin_text(raw, automatic ? "automatic" : nova ? "Nova's default" : "default");
+    const char *otherwise = automatic ? "automatic" : nova ? "Nova's default" : "default";
+    value.origin = origin_text(raw, found_at ? found_at : otherwise);
     r->conf->values[id] = value;
     return 0;
 }

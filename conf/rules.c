@@ -128,15 +128,21 @@ static void name_rules(const struct conf *c, struct conf_report *report)
                       "up to two digits) or %(uuid)s");
 }
 
+bool conf_is_mapping(const char *text)
+{
+    const char *colon = strchr(text, ':');
+    struct err ignored = ERR_INIT;
+
+    return colon && colon > text && text_check_ifname(colon + 1, "interface", &ignored) == 0;
+}
+
 static void mapping_rules(const struct conf *c, struct conf_report *report, enum conf_id id)
 {
     size_t count;
     const char *const *items = conf_list(c, id, &count);
 
     for (size_t i = 0; i < count; i++) {
-        const char *colon = strchr(items[i], ':');
-        struct err e = ERR_INIT;
-        if (!colon || colon == items[i] || text_check_ifname(colon + 1, "interface", &e) < 0) {
+        if (!conf_is_mapping(items[i])) {
             _cleanup_(str_freep) char *shown = text_escape(items[i], 60);
             conf_report_add(report, CONF_ERROR, NULL, 0, "net.%s: \"%s\" is not network:interface",
                             conf_row(id)->name, shown);

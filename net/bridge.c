@@ -24,13 +24,25 @@ static const char *mapping_key(const struct net_port *port)
     return port->physical_network ? port->physical_network : port->bridge;
 }
 
-/* "physnet1:eth1" -> a copy of "eth1"; NULL if there is no row. */
+/* Else they are those of Neutron's own file. */
+static bool operator_gave_mappings(const struct conf *conf)
+{
+    return conf_is_set(conf, CONF_net_physical_interface_mappings);
+}
+
+/*
+ * "physnet1:eth1" -> a copy of "eth1"; NULL if there is no row, or if the interface is not the uplink: a network with
+ * VLAN tags has a device of its own on it, which Neutron's agent makes. Where the type is not known only the operator's
+ * word counts.
+ */
 static char *mapped_interface(const struct conf *conf, const struct net_port *port)
 {
     const char *key = mapping_key(port);
     size_t n, length = strlen(key);
     const char *const *rows = conf_list(conf, CONF_net_physical_interface_mappings, &n);
 
+    if (port->is_tagged || (!port->is_flat && !operator_gave_mappings(conf)))
+        return NULL;
     for (size_t i = 0; i < n && length; i++)
         if (strncmp(rows[i], key, length) == 0 && rows[i][length] == ':')
             return text_dup(rows[i] + length + 1);
@@ -90,19 +102,32 @@ static int check_uplink_free(struct netlink *nl, const char *bridge, const char 
     return 0;
 }
 
-/* Finds the interface for a bridge to be made. *found false (and 0) if an empty bridge will do. */
+static int check_mtu(const struct link *link, const struct net_port *port, struct err *e)
+{
+    if (port->mtu <= link->mtu)
+        return 0;
+    return err_set(e, ERR_NET_PLUG, "interface %s of bridge %s has MTU %d, port %s needs %d",
+                   link->name, port->bridge, link->mtu, port->port_id, port->mtu);
+}
+
+/*
+ * Finds the interface for a bridge to be made. *found false (and 0) if an empty bridge will do. One that is known from
+ * Neutron's own file and cannot be taken is left to its agent, which may know a way.
+ */
 static int find_uplink(const struct net_look *look, struct netlink *nl, const struct net_port *port,
                        struct link *out, bool *found, struct err *e)
 {
     _cleanup_(str_freep) char *name = mapped_interface(look->conf, port);
+    struct err own = ERR_INIT;
 
-    *found = false;
-    if (name) {
-        if (check_uplink_free(nl, port->bridge, mapping_key(port), name, out, e) < 0)
-            return -1;
-        *found = true;
+    *found = name && check_uplink_free(nl, port->bridge, mapping_key(port), name, out, &own) == 0 &&
+             check_mtu(out, port, &own) == 0;
+    if (*found)
         return 0;
-    }
+    if (name && (operator_gave_mappings(look->conf) || !may_lack_uplink(look->conf)))
+        return err_set(e, own.code, "%s", own.text);
+    if (name)
+        log_err(LOG_LEVEL_DEBUG, &own, "left to Neutron's agent");
     if (may_lack_uplink(look->conf))
         return 0;
     _cleanup_(str_freep) char *rows = mappings_as_text(look->conf);
@@ -112,14 +137,6 @@ static int find_uplink(const struct net_look *look, struct netlink *nl, const st
         "physical_interface_mappings: %s)",
         port->bridge, port->physical_network ? "physical network" : "bridge", mapping_key(port),
         rows);
-}
-
-static int check_mtu(const struct link *link, const struct net_port *port, struct err *e)
-{
-    if (port->mtu <= link->mtu)
-        return 0;
-    return err_set(e, ERR_NET_PLUG, "interface %s of bridge %s has MTU %d, port %s needs %d",
-                   link->name, port->bridge, link->mtu, port->port_id, port->mtu);
 }
 
 static int check_bridge_kind(const struct link *bridge, struct err *e)
@@ -169,15 +186,9 @@ static int bridge_check(const struct net_look *look, const struct net_port *port
 
     if (netlink_open(&nl, e) < 0 || netlink_link(nl, port->bridge, &bridge, &found, e) < 0)
         return -1;
-    if (found) {
-        if (check_existing(nl, &bridge, port, e) < 0)
-            return -1;
-    } else {
-        if (find_uplink(look, nl, port, &uplink, &has_uplink, e) < 0)
-            return -1;
-        if (has_uplink && check_mtu(&uplink, port, e) < 0)
-            return -1;
-    }
+    if (found ? check_existing(nl, &bridge, port, e) < 0
+              : find_uplink(look, nl, port, &uplink, &has_uplink, e) < 0)
+        return -1;
     return check_tap(nl, found ? &bridge : NULL, port, &tap, &has_tap, e);
 }
 
@@ -213,7 +224,7 @@ static int check_uplinks(const struct net_look *look, struct netlink *nl, const 
     }
     if (err_is_set(&reason))
         return err_set(e, reason.code, "%s", reason.text);
-    if (!mapped && may_lack_uplink(look->conf))
+    if ((!mapped || !operator_gave_mappings(look->conf)) && may_lack_uplink(look->conf))
         return 0; /* Neutron's agent brings it when it sees the tap */
     return err_set(e, ERR_NET_PLUG, "bridge %s has no uplink", port->bridge);
 }
@@ -313,7 +324,6 @@ static int make_bridge(const struct net_look *look, struct netlink *nl, const st
     bool has_uplink;
 
     if (find_uplink(look, nl, port, &uplink, &has_uplink, e) < 0 ||
-        (has_uplink && check_mtu(&uplink, port, e) < 0) ||
         push_remove_bridge(undo, port->bridge, has_uplink ? &uplink : NULL, e) < 0 ||
         add_or_find(nl, port, bridge, e) < 0)
         return -1;

@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "lib/close_aside.h"
 #include "lib/log.h"
 #include "lib/metrics.h"
 
@@ -125,7 +126,7 @@ void bridge_disarm(struct net_armed_port *p)
     if (!b)
         return;
     netlink_free(b->nl);
-    fd_closep(&b->packet_fd);
+    close_aside(b->packet_fd); /* on the loop, and another port may be armed next */
     free(b);
     p->state = NULL;
 }

@@ -54,18 +54,23 @@ static int set_filter(int fd, bool paused, struct err *e)
     return 0;
 }
 
-/* Gives the link's index. */
-static int bind_to(int fd, const char *tap, int protocol, struct err *e)
+/* Before there is a socket: closing one takes the kernel some milliseconds, and taps are often not there yet. */
+static int find_tap(const char *tap, int *index, struct err *e)
 {
-    struct sockaddr_ll address = {.sll_family = AF_PACKET,
-                                  .sll_protocol = htons((uint16_t)protocol),
-                                  .sll_ifindex = (int)if_nametoindex(tap)};
-
-    if (address.sll_ifindex == 0)
+    *index = (int)if_nametoindex(tap);
+    if (*index == 0)
         return err_set(e, ERR_SYSTEM, "interface %s is not there", tap);
+    return 0;
+}
+
+static int bind_to(int fd, int index, const char *tap, int protocol, struct err *e)
+{
+    const struct sockaddr_ll address = {
+        .sll_family = AF_PACKET, .sll_protocol = htons((uint16_t)protocol), .sll_ifindex = index};
+
     if (bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
         return err_set_errno(e, ERR_SYSTEM, errno, "a packet socket on %s", tap);
-    return address.sll_ifindex;
+    return 0;
 }
 
 static int switch_on(int fd, int level, int option, struct err *e)
@@ -90,15 +95,14 @@ int capture_open(struct capture **out, const char *tap, struct err *e)
     _cleanup_(capture_closep) struct capture *c = NEW(struct capture);
     int size = RECEIVE_BUFFER;
 
+    c->fd = -1;
     /* filter and options first: from bind on, frames come */
-    if (packet_socket(&c->fd, e) < 0 || switch_on(c->fd, SOL_PACKET, PACKET_AUXDATA, e) < 0 ||
+    if (find_tap(tap, &c->index, e) < 0 || packet_socket(&c->fd, e) < 0 ||
+        switch_on(c->fd, SOL_PACKET, PACKET_AUXDATA, e) < 0 ||
         switch_on(c->fd, SOL_SOCKET, SO_TIMESTAMPNS, e) < 0 || set_filter(c->fd, false, e) < 0)
         return -1;
     (void)setsockopt(c->fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size));
-    if (netlink_open(&c->nl, e) < 0)
-        return -1;
-    c->index = bind_to(c->fd, tap, ETH_P_ALL, e);
-    if (c->index < 0)
+    if (netlink_open(&c->nl, e) < 0 || bind_to(c->fd, c->index, tap, ETH_P_ALL, e) < 0)
         return -1;
     *out = STEAL(c);
     return 0;
@@ -221,9 +225,12 @@ int capture_taken(struct capture *capture, uint64_t *packets, uint64_t *dropped,
 int injector_open(struct injector **out, const char *tap, struct err *e)
 {
     _cleanup_(injector_closep) struct injector *i = NEW(struct injector);
+    int index;
 
-    if (packet_socket(&i->fd, e) < 0 || switch_on(i->fd, SOL_PACKET, PACKET_QDISC_BYPASS, e) < 0 ||
-        bind_to(i->fd, tap, 0, e) < 0)
+    i->fd = -1;
+    if (find_tap(tap, &index, e) < 0 || packet_socket(&i->fd, e) < 0 ||
+        switch_on(i->fd, SOL_PACKET, PACKET_QDISC_BYPASS, e) < 0 ||
+        bind_to(i->fd, index, tap, 0, e) < 0)
         return -1;
     *out = STEAL(i);
     return 0;

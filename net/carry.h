@@ -84,6 +84,5 @@ void carry_source_message(struct carry_source *c, uint8_t type, const uint8_t *d
 void carry_source_paused(struct carry_source *c);
 void carry_source_reverted(struct carry_source *c);
 bool carry_source_is_active(const struct carry_source *c); /* groups' frames are carried, too */
-bool carry_source_is_kept(const struct carry_source *c);   /* and until its end */
 void carry_source_give_up(struct carry_source *c);
 void carry_source_counts(const struct carry_source *c, struct forward_counts *out);

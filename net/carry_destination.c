@@ -45,7 +45,7 @@ struct carry_destination {
     struct carried_tap taps[PORTS_MAX];
     size_t n_taps;
     enum stage stage;
-    bool source_can, has_way, refused;
+    bool source_can, has_way, refused, paused;
     unsigned rounds;
     struct forward_counts counts;
     uint8_t buffer[CAPTURE_FRAME_MAX];
@@ -230,7 +230,7 @@ static void review(struct carry_destination *c)
 {
     bool possible = c->channel && c->source_can && are_there(c);
 
-    if (c->stage == IDLE && possible && !c->has_way && !c->refused) {
+    if (c->stage == IDLE && possible && !c->has_way && !c->refused && !c->paused) {
         make_ready(c);
     } else if (c->stage == READY && (!possible || c->has_way)) {
         c->stage = IDLE;
@@ -281,6 +281,7 @@ void carry_destination_tap(struct carry_destination *c, const char *tap, bool th
 
 bool carry_destination_paused(struct carry_destination *c)
 {
+    c->paused = true; /* a barrier that was raised now would cut the guest off */
     if (c->stage == READY) {
         c->since_us = clock_monotonic_us();
         go_on(c);
@@ -290,11 +291,12 @@ bool carry_destination_paused(struct carry_destination *c)
 
 void carry_destination_reverted(struct carry_destination *c)
 {
-    if (!carry_destination_is_active(c))
-        return;
-    loop_timer_disarm(c->timer);
-    take_down(c);
-    c->stage = IDLE;
+    c->paused = false;
+    if (carry_destination_is_active(c)) {
+        loop_timer_disarm(c->timer);
+        take_down(c);
+        c->stage = IDLE;
+    }
     review(c);
 }
 

@@ -45,6 +45,7 @@ struct carry_source {
     size_t n_taps;
     enum stage stage;
     bool no_way; /* at the destination, as it said last */
+    bool paused;
     struct forward_counts counts;
 };
 
@@ -163,6 +164,15 @@ static void read_for_the_guest(struct carry_source *c, struct kept_tap *tap)
         log_err(LOG_LEVEL_DEBUG, &e, "migration %s", c->uuid);
 }
 
+/* What the host gives to the taps is not read here any more: the guest runs here again, or all of this ends. */
+static void leave_it_to_the_guest(struct carry_source *c)
+{
+    for (size_t i = 0; i < c->n_taps; i++) {
+        loop_source_free(c->taps[i].unread);
+        c->taps[i].unread = NULL;
+    }
+}
+
 static void take_frame(struct carry_source *c, const uint8_t *data, size_t length)
 {
     if (length < FORWARD_FRAME_MIN || (c->stage != CARRYING && c->stage != TURNED))
@@ -183,9 +193,20 @@ static void take_frame(struct carry_source *c, const uint8_t *data, size_t lengt
     }
 }
 
+static void begin(struct carry_source *c)
+{
+    if (c->stage != IDLE || !c->paused || !c->no_way || !c->channel)
+        return;
+    c->stage = CARRYING;
+    watch_places(c);
+    c->since_us = clock_monotonic_us();
+    loop_timer_arm(c->timer, c->limit_us + SPARE_US);
+}
+
 static void take_way(struct carry_source *c, enum forward_way way)
 {
     c->no_way = way == FORWARD_WAY_NONE;
+    begin(c); /* it was said before the pause, and came after it */
     if (c->stage != CARRYING || c->no_way)
         return;
     turned(c, way == FORWARD_WAY_WIRED,
@@ -218,16 +239,14 @@ void carry_source_message(struct carry_source *c, uint8_t type, const uint8_t *d
 
 void carry_source_paused(struct carry_source *c)
 {
-    if (c->stage != IDLE || !c->no_way || !c->channel)
-        return;
-    c->stage = CARRYING;
-    watch_places(c);
-    c->since_us = clock_monotonic_us();
-    loop_timer_arm(c->timer, c->limit_us + SPARE_US);
+    c->paused = true;
+    begin(c);
 }
 
 void carry_source_reverted(struct carry_source *c)
 {
+    c->paused = false;
+    leave_it_to_the_guest(c);
     if (c->stage != CARRYING)
         return;
     loop_timer_disarm(c->timer);
@@ -243,11 +262,6 @@ void carry_source_give_up(struct carry_source *c)
 bool carry_source_is_active(const struct carry_source *c)
 {
     return c->stage == CARRYING;
-}
-
-bool carry_source_is_kept(const struct carry_source *c)
-{
-    return c->stage == CARRYING || c->stage == TURNED;
 }
 
 void carry_source_counts(const struct carry_source *c, struct forward_counts *out)
@@ -292,10 +306,7 @@ void carry_source_detach(struct carry_source *c)
     c->timer = NULL;
     link_events_free(c->links);
     c->links = NULL;
-    for (size_t i = 0; i < c->n_taps; i++) {
-        loop_source_free(c->taps[i].unread);
-        c->taps[i].unread = NULL;
-    }
+    leave_it_to_the_guest(c);
 }
 
 void carry_source_free(struct carry_source *c)

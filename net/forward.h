@@ -76,14 +76,16 @@ void forward_source_reverted(struct forward_source *source);
 void forward_source_counts(const struct forward_source *source, struct forward_counts *out);
 /*
  * Offers to carry frames both ways for limit_us after the pause: `ends` are those of `ports`, in their order, and are
- * taken (net/tap_end.h). Once at most. fn is called from the loop, after a pause that began a carry; both events come.
+ * taken (net/tap_end.h), unless the guest has stopped already. Once at most. fn is called from the loop, after a pause
+ * that began a carry; both events come.
  */
 void forward_source_keep(struct forward_source *source, struct net_port *const *ports,
                          struct tap_end **ends, size_t count, int64_t limit_us, forward_carry_fn fn,
                          void *aux);
-/* From the pause to FORWARD_CARRY_TURNED; and until FORWARD_CARRY_ENDED. */
+/* From the pause to FORWARD_CARRY_TURNED. */
 bool forward_source_is_carrying(const struct forward_source *source);
-bool forward_source_is_kept(const struct forward_source *source);
+/* From forward_source_keep() until it is freed, carrying or not: nobody can take these taps away. */
+bool forward_source_keeps_taps(const struct forward_source *source);
 /* Ends it before its time. Nothing is carried: success. */
 void forward_source_give_up(struct forward_source *source);
 

@@ -461,6 +461,8 @@ void forward_source_keep(struct forward_source *source, struct net_port *const *
                          struct tap_end **ends, size_t count, int64_t limit_us, forward_carry_fn fn,
                          void *aux)
 {
+    if (source->live)
+        return; /* the destination was told of the pause: it does not begin any more */
     source->carry =
         carry_source_new(source->loop, source->uuid, ports, ends, count, limit_us, fn, aux);
     if (source->channel && channel_is_open(source->channel))
@@ -472,9 +474,9 @@ bool forward_source_is_carrying(const struct forward_source *source)
     return source->carry && carry_source_is_active(source->carry);
 }
 
-bool forward_source_is_kept(const struct forward_source *source)
+bool forward_source_keeps_taps(const struct forward_source *source)
 {
-    return source->carry && carry_source_is_kept(source->carry);
+    return source->carry != NULL;
 }
 
 void forward_source_give_up(struct forward_source *source)

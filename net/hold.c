@@ -83,11 +83,14 @@ static void devices_close(struct devices *d)
     fd_closep(&d->packet_fd);
 }
 
-static int open_packet_socket(struct devices *d, const char *tap, struct err *e)
+/* Only where a dummy is to be sent: closing it takes the kernel some milliseconds. */
+static int need_packet_socket(struct devices *d, struct err *e)
 {
+    if (d->packet_fd >= 0)
+        return 0;
     d->packet_fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (d->packet_fd < 0)
-        return err_set_errno(e, ERR_SYSTEM, errno, "a packet socket for the hold of %s", tap);
+        return err_set_errno(e, ERR_SYSTEM, errno, "a packet socket for %s", d->ifb.name);
     return 0;
 }
 
@@ -130,12 +133,18 @@ static int send_dummy(const struct devices *d)
                        (const struct sockaddr *)&to, sizeof(to));
 }
 
-static int shut_bucket(const struct devices *d, struct err *e)
+/* It closes when it is empty. */
+static int make_bucket(const struct devices *d, struct err *e)
 {
     const struct traffic_bucket closed = {
         .rate = 1, .burst = CLOSED_BURST, .surcharge = SURCHARGE, .limit = d->limit};
 
-    if (traffic_set_bucket(d->nl, &d->ifb, &closed, e) < 0)
+    return traffic_set_bucket(d->nl, &d->ifb, &closed, e);
+}
+
+static int shut_bucket(struct devices *d, struct err *e)
+{
+    if (need_packet_socket(d, e) < 0 || make_bucket(d, e) < 0)
         return -1;
     for (int i = 0; i < DUMMIES; i++)
         if (send_dummy(d) < 0)
@@ -144,11 +153,11 @@ static int shut_bucket(const struct devices *d, struct err *e)
     return 0;
 }
 
-static int open_bucket(const struct devices *d, struct err *e)
+static int open_bucket(struct devices *d, struct err *e)
 {
     const struct traffic_bucket open = {.rate = open_rate, .burst = OPEN_BURST, .limit = d->limit};
 
-    if (traffic_set_bucket(d->nl, &d->ifb, &open, e) < 0)
+    if (need_packet_socket(d, e) < 0 || traffic_set_bucket(d->nl, &d->ifb, &open, e) < 0)
         return -1;
     /* A full queue takes no dummy (ENOBUFS), yet the attempt makes the kernel look at it. */
     if (send_dummy(d) < 0 && errno != ENOBUFS)
@@ -183,18 +192,21 @@ static void wait_until_empty(const struct devices *d)
         (void)nanosleep(&pause, NULL);
 }
 
-/* Ends whatever was left on the tap: out with what waits, then the filter, then with what came between. */
+/* Ends whatever was left on the tap: out with what waits, then the filter, then with what came between. Without a
+ * tap there is nowhere to let it out to. */
 static int let_out(struct devices *d, bool *was, struct err *e)
 {
     struct traffic_queue queue;
 
+    if (!d->tap.index)
+        return 0;
     if (d->ifb.index && traffic_queue(d->nl, &d->ifb, &queue, NULL) == 0) {
         d->limit = queue.limit;
         if (open_bucket(d, e) < 0)
             return -1;
         wait_until_empty(d);
     }
-    if (d->tap.index && traffic_direct(d->nl, &d->tap, was, e) < 0)
+    if (traffic_direct(d->nl, &d->tap, was, e) < 0)
         return -1;
     if (d->ifb.index)
         wait_until_empty(d);
@@ -236,21 +248,31 @@ static int make(struct devices *d, const char *tap, int mtu, struct err *e)
     return -1;
 }
 
+/* What waits in one whose tap is gone has nowhere to go, and would take room of the new one. */
+static int forget_orphan(struct devices *d, struct err *e)
+{
+    if (d->tap.index || !d->ifb.index)
+        return 0;
+    if (netlink_delete(d->nl, &d->ifb, e) < 0)
+        return -1;
+    d->ifb.index = 0;
+    return 0;
+}
+
 int hold_make(const char *tap, int mtu, int64_t limit_bytes, struct err *e)
 {
     _cleanup_(devices_close) struct devices d = {.packet_fd = -1};
-    bool was;
+    bool was = false;
 
     if (limit_bytes < HOLD_LIMIT_MIN || limit_bytes > UINT32_MAX)
         return err_set(e, ERR_INVALID,
                        "the limit of the hold of %s, %lld bytes, is not between %d and %u", tap,
                        (long long)limit_bytes, HOLD_LIMIT_MIN, UINT32_MAX);
-    if (netlink_open(&d.nl, e) < 0 || find_devices(&d, tap, e) < 0 ||
-        open_packet_socket(&d, tap, e) < 0 || let_out(&d, &was, e) < 0 ||
-        (!d.ifb.index && make(&d, tap, mtu, e) < 0))
+    if (netlink_open(&d.nl, e) < 0 || find_devices(&d, tap, e) < 0 || forget_orphan(&d, e) < 0 ||
+        let_out(&d, &was, e) < 0 || (!d.ifb.index && make(&d, tap, mtu, e) < 0))
         return err_prefix(e, "hold of %s: ", tap);
     d.limit = (uint32_t)limit_bytes;
-    return shut_bucket(&d, e);
+    return make_bucket(&d, e);
 }
 
 int hold_remove(const char *tap, struct err *e)
@@ -261,8 +283,7 @@ int hold_remove(const char *tap, struct err *e)
 
     if (hold_name(tap, name, NULL) < 0)
         return 0;
-    if (netlink_open(&d.nl, e) < 0 || find_devices(&d, tap, e) < 0 ||
-        (d.ifb.index && open_packet_socket(&d, tap, e) < 0) || let_out(&d, &was, e) < 0)
+    if (netlink_open(&d.nl, e) < 0 || find_devices(&d, tap, e) < 0 || let_out(&d, &was, e) < 0)
         return err_prefix(e, "hold of %s: ", tap);
     /* A hook without our IFB or filter is not known to be ours. */
     if (d.tap.index && !d.tap.running && (d.ifb.index || was) &&
@@ -335,8 +356,7 @@ int hold_open(struct hold **out, const char *tap, struct err *e)
     _cleanup_(hold_closep) struct hold *h = NEW(struct hold);
 
     h->d.packet_fd = -1;
-    if (netlink_open(&h->d.nl, e) < 0 || open_packet_socket(&h->d, tap, e) < 0 ||
-        prepare(h, tap, e) < 0)
+    if (netlink_open(&h->d.nl, e) < 0 || prepare(h, tap, e) < 0)
         return -1;
     *out = STEAL(h);
     return 0;

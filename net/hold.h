@@ -41,8 +41,8 @@ enum { HOLD_TX_QUEUE_LENGTH = 4096, HOLD_LIMIT_MIN = 65536 };
 int hold_name(const char *tap, char name[IFNAMSIZ], struct err *e);
 
 /*
- * BLOCKS. Makes the tap's IFB, up, its bucket closed; the tap need not exist. Also tries on the IFB all that
- * hold_begin() needs of the kernel, so that a kernel without it says so here, and its modules are loaded.
+ * BLOCKS. Makes the tap's IFB, up, its bucket one that hold_open() closes; the tap need not exist. Also tries on the
+ * IFB all that hold_begin() needs of the kernel, so that a kernel without it says so here, and its modules are loaded.
  * mtu: of the network, 0 = not known. limit_bytes: HOLD_LIMIT_MIN to UINT32_MAX, else ERR_INVALID.
  * Idempotent; a hold that somebody left behind ends. After a failure there is no IFB that was not there before.
  */

@@ -124,6 +124,8 @@ struct json_object *net_port_to_json(const struct net_port *port)
     json_object_object_add(o, "addresses", addresses);
     json_add_string(o, "bridge", port->bridge);
     json_add_string(o, "physical_network", port->physical_network);
+    json_add_bool(o, "is_flat", port->is_flat);
+    json_add_bool(o, "is_tagged", port->is_tagged);
     json_add_string(o, "tap", port->tap);
     json_add_int(o, "mtu", port->mtu);
     json_object_object_add(o, "create_tap", json_object_new_boolean(port->create_tap));
@@ -187,6 +189,8 @@ int net_port_from_json(struct json_object *o, struct net_port **out, struct err 
         read_text(o, "mac", &port->mac, e) < 0 || read_addresses(o, &port->addresses, e) < 0 ||
         read_text(o, "bridge", &port->bridge, e) < 0 || read_text(o, "tap", &port->tap, e) < 0 ||
         json_opt_string(o, "physical_network", NULL, &physical_network, e) < 0 ||
+        json_opt_bool(o, "is_flat", false, &port->is_flat, e) < 0 ||
+        json_opt_bool(o, "is_tagged", false, &port->is_tagged, e) < 0 ||
         json_opt_int(o, "mtu", 0, &mtu, e) < 0 ||
         json_opt_bool(o, "create_tap", false, &port->create_tap, e) < 0 ||
         json_opt_bool(o, "multiqueue", false, &port->multiqueue, e) < 0 ||

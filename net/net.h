@@ -32,9 +32,11 @@ struct net_port {
         *addresses; /* IP addresses of the guest, NULL-terminated; for GARP and NA; may be empty */
     char *bridge;   /* "brq..." or "br-int" */
     char *physical_network; /* for creating a missing bridge; NULL */
-    char *tap;              /* "tap" + 11 characters of the port id */
-    int mtu;                /* 0 = leave */
-    bool create_tap;        /* ovs_create_tap: we make the tap (RPC of 2026.2); else libvirt does */
+    bool is_flat;    /* its frames have no VLAN tags there: the interface itself is the uplink */
+    bool is_tagged;  /* they have: it is not; neither = not known */
+    char *tap;       /* "tap" + 11 characters of the port id */
+    int mtu;         /* 0 = leave */
+    bool create_tap; /* ovs_create_tap: we make the tap (RPC of 2026.2); else libvirt does */
     bool multiqueue;
     /* OVS: the domain's interface has a <virtualport>, so libvirt makes the port and we only look.
      * False = delegated to us: we make it, before the tap exists. */

@@ -68,6 +68,76 @@ UNIT_TEST(yaml_values, "YAML gives groups, options and lists, and remembers file
     UNIT_EQ(conf_int(conf, CONF_libvirt_live_migration_completion_timeout), 180);
 }
 
+/* Loads a host's file that names `content` as the file of Neutron's agent. */
+static int load_beside_neutron(const char *content, mode_t mode, const char *more)
+{
+    _cleanup_(str_freep) char *neutron = file_in_directory("linuxbridge_agent.ini");
+    _cleanup_(str_freep) char *own = text_format(
+        "agent:\n  control_plane: nova\nnet:\n  linuxbridge_agent_file: %s\n%s", neutron, more);
+
+    if (content) {
+        unit_write_file(neutron, content);
+        (void)chmod(neutron, mode);
+    } else {
+        (void)unlink(neutron);
+    }
+    return load_text("nova.yaml", own, &unit_err);
+}
+
+#define NEUTRON_FILE                                                                               \
+    "[DEFAULT]\n[linux_bridge]\nphysical_interface_mappings = physnet0:eth1, bad,physnet1:eth2\n"
+
+UNIT_TEST(neutron_agent, "the interfaces of physical networks are those of Neutron's agent")
+{
+    size_t count = 0;
+
+    UNIT_OK(load_beside_neutron(NEUTRON_FILE, 0640, ""));
+    if (!conf)
+        return;
+    const char *const *rows = conf_list(conf, CONF_net_physical_interface_mappings, &count);
+    UNIT_EQ(count, 2);
+    UNIT_STR(rows[0], "physnet0:eth1");
+    UNIT_STR(rows[1], "physnet1:eth2");
+    UNIT_HAS(conf_origin(conf, CONF_net_physical_interface_mappings), "linuxbridge_agent.ini:3");
+    UNIT_EQ(report.warnings, 1);
+    UNIT_HAS(report.items[0].text, "\"bad\" is not network:interface");
+}
+
+UNIT_TEST(neutron_given, "what the host's own file gives goes before Neutron's")
+{
+    size_t count = 0;
+
+    UNIT_OK(
+        load_beside_neutron(NEUTRON_FILE, 0640, "  physical_interface_mappings: [other:eth9]\n"));
+    if (!conf)
+        return;
+    UNIT_STR(conf_list(conf, CONF_net_physical_interface_mappings, &count)[0], "other:eth9");
+    UNIT_EQ(count, 1);
+    UNIT_EQ(report.warnings, 0);
+}
+
+static void takes_nothing(const char *content, mode_t mode, const char *why)
+{
+    size_t count = 9;
+
+    UNIT_OK(load_beside_neutron(content, mode, ""));
+    if (!conf)
+        return;
+    (void)conf_list(conf, CONF_net_physical_interface_mappings, &count);
+    UNIT_EQ(count, 0);
+    UNIT_EQ(report.warnings, why ? 1 : 0);
+    if (why && report.length)
+        UNIT_HAS(report.items[0].text, why);
+}
+
+UNIT_TEST(neutron_told, "a file of Neutron's that cannot be used is told and stops nothing")
+{
+    takes_nothing(NULL, 0, "linuxbridge_agent.ini cannot be read");
+    takes_nothing("\xff\xff", 0640, "is not text in UTF-8");
+    takes_nothing(NEUTRON_FILE, 0646, "mode 0646, everybody may write it");
+    takes_nothing("[vxlan]\nenable_vxlan = false\n", 0640, NULL);
+}
+
 UNIT_TEST(devstack, "a nova.conf of devstack is read as it is, with Nova's own defaults")
 {
     UNIT_OK(load_file("tests/data/conf/nova-devstack.conf", &unit_err));

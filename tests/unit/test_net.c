@@ -7,10 +7,12 @@
 
 #include <pthread.h>
 
+#include "conf/load.h"
 #include "lib/clock.h"
 #include "lib/fault.h"
 #include "lib/json.h"
 #include "lib/metrics.h"
+#include "lib/text.h"
 #include "net/fake.h"
 #include "net/netlink.h"
 #include "net/ovsdb.h"
@@ -115,6 +117,52 @@ UNIT_TEST(real_missing, "a Linux bridge is refused with its name and what is con
     UNIT_EQ(net_unplug(net, &port, &unit_err), 0);
 }
 
+UNIT_TEST(tagged, "the bridge of a network with VLAN tags does not get the interface itself")
+{
+    struct net_port p = port;
+
+    p.kind = NET_KIND_BRIDGE;
+    p.physical_network = (char *)"physnet1";
+    p.is_tagged = true;
+    UNIT_FAILS(net_check(net, &p, &unit_err), ERR_NET_PLUG);
+    UNIT_HAS(unit_err.text, "no interface is known");
+}
+
+/* Neutron's agent has the loopback interface, which has an address and cannot be taken. */
+static struct net *net_beside_neutron(struct conf **loaded)
+{
+    _cleanup_(str_freep) char *neutron = text_format("%s/linuxbridge_agent.ini", unit_directory());
+    _cleanup_(str_freep) char *file = text_format("%s/net.yaml", unit_directory());
+    _cleanup_(str_freep) char *text =
+        text_format("agent:\n  control_plane: nova\nnet:\n  linuxbridge_agent_file: %s\n", neutron);
+    const char *const files[] = {file, NULL};
+    const struct conf_sources sources = {.config_files = files, .no_permission_check = true};
+    struct net *made = NULL;
+
+    unit_write_file(neutron, "[linux_bridge]\nphysical_interface_mappings = physnet1:lo\n");
+    unit_write_file(file, text);
+    UNIT_OK(conf_load(&sources, loaded, NULL, &unit_err));
+    UNIT_OK(net_new(&made, loop, *loaded, &unit_err));
+    return made;
+}
+
+UNIT_TEST(left, "an interface of Neutron's file that cannot be taken is left to its agent")
+{
+    struct conf *beside = NULL;
+    struct net *other = net_beside_neutron(&beside);
+    struct net_port p = port;
+    size_t count = 0;
+
+    p.kind = NET_KIND_BRIDGE;
+    p.physical_network = (char *)"physnet1";
+    p.is_flat = true;
+    (void)conf_list(beside, CONF_net_physical_interface_mappings, &count);
+    UNIT_EQ(count, 1);
+    UNIT_OK(net_check(other, &p, &unit_err));
+    net_free(other);
+    conf_unref(beside);
+}
+
 UNIT_TEST(hostile,
           "hostile names of taps, bridges, ports and addresses are refused before anything is done")
 {
@@ -188,6 +236,7 @@ UNIT_TEST(round_trip, "a port survives the way through JSON")
 
     port.addresses = addresses;
     port.physical_network = (char *)"physnet1";
+    port.is_flat = true;
     port.mtu = 9000;
     port.create_tap = port.plugged_by_libvirt = true;
     port.kind = NET_KIND_OVS;

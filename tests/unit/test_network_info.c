@@ -96,7 +96,8 @@ static struct json_object *first_subnet(struct json_object *vif)
     return first(json_get(json_get(vif, "network"), "subnets"));
 }
 
-UNIT_TEST(bridge_golden, "a Linux bridge port makes the text that nova-compute saved, key for key")
+UNIT_TEST(bridge_golden,
+          "a Linux bridge port makes the text that nova-compute saved, key for key but our own")
 {
     struct records r = records_of(bridge_port, networks, subnets);
     struct json_object *message =
@@ -106,6 +107,9 @@ UNIT_TEST(bridge_golden, "a Linux bridge port makes the text that nova-compute s
     const char *text = json_get_string(data, "network_info", "[]");
     struct json_object *recorded = json(text);
     struct json_object *vif = vif_of(&r, true);
+    struct json_object *meta = json_get(json_get(vif, "network"), "meta");
+    has(meta, "computed_network_type", "flat");
+    json_object_object_del(meta, "computed_network_type");
     _cleanup_(str_freep) char *ours = json_text(vif);
     _cleanup_(str_freep) char *theirs = json_text(first(recorded));
 
@@ -206,9 +210,11 @@ UNIT_TEST(providers, "a tunnel has no physical network, a segment may name one")
 
     is(json_get_bool(meta, "tunneled", false));
     is(json_has(meta, "physical_network") && !json_get(meta, "physical_network"));
+    is(!json_has(meta, "computed_network_type"));
     meta = json_get(json_get(b, "network"), "meta");
     is(!json_get_bool(meta, "tunneled", true));
     has(meta, "physical_network", "physnet2");
+    has(meta, "computed_network_type", "vlan");
     /* a network that Neutron did not show: the port's project stands in */
     has(json_get(json_get(c, "network"), "meta"), "tenant_id", "other");
     is(first_subnet(c) == NULL);

@@ -177,6 +177,41 @@ UNIT_TEST(unlisted, "a port that the list lacks stays when Neutron still has it 
     UNIT_STR(json_get_string(vif(0), "id", ""), PORT);
 }
 
+/* The port in the midst of an activation. */
+static const char unbound[] =
+    "{\"ports\":[{\"id\":\"" PORT "\",\"network_id\":\"" NETWORK
+    "\",\"mac_address\":\"fa:16:3e:00:00:3c\",\"device_id\":\"" UUID
+    "\",\"fixed_ips\":[],\"binding:host_id\":\"here\",\"binding:vif_type\":\"unbound\","
+    "\"binding:vif_details\":{}}]}";
+
+UNIT_TEST(in_between, "a port that is being bound anew keeps the type that it had")
+{
+    static const char cached[] =
+        "{\\\"id\\\":\\\"" PORT "\\\",\\\"network\\\":{\\\"id\\\":\\\"" NETWORK
+        "\\\"},\\\"type\\\":\\\"bridge\\\",\\\"details\\\":{\\\"connectivity\\\":"
+        "\\\"l2\\\"}}";
+    _cleanup_(instance_freep) struct instance *known = instance_of(cached);
+
+    answer_details();
+    answer("GET", LIST, 200, unbound);
+    neutron_ports_refresh(&w->cloud, w->context, known, rest_result, &w->end);
+    rest_world_run(w, 1);
+    UNIT_STR(json_get_string(vif(0), "type", ""), "bridge");
+    UNIT_STR(json_get_string(json_get(vif(0), "details"), "connectivity", ""), "l2");
+    UNIT_STR(json_get_string(json_get(vif(0), "network"), "bridge", ""), "brq83fa7b67-c9");
+}
+
+UNIT_TEST(unbound_port, "a port that is not bound and was not known is told as it is")
+{
+    _cleanup_(instance_freep) struct instance *instance = instance_of(CACHED(PORT, "true"));
+
+    answer_details();
+    answer("GET", LIST, 200, unbound);
+    neutron_ports_refresh(&w->cloud, w->context, instance, rest_result, &w->end);
+    rest_world_run(w, 1);
+    UNIT_STR(json_get_string(vif(0), "type", ""), "unbound");
+}
+
 UNIT_TEST(no_proof, "without proof that a port is gone there is no new cache")
 {
     _cleanup_(instance_freep) struct instance *instance = instance_of(CACHED(PORT, "false"));
