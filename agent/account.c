@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Status words, Nova's counters, and the account of a migration that people and computectl read. */
-#include "agent/forwarding.h"
 #include "agent/migration.h"
 
 #include <stdarg.h>
@@ -8,6 +7,7 @@
 #include <string.h>
 
 #include "agent/drain.h"
+#include "agent/forwarding.h"
 #include "lib/clock.h"
 #include "lib/json.h"
 #include "lib/log.h"
@@ -129,8 +129,7 @@ void migration_fail(struct migration *m, const struct err *failure)
     if (!failure || !err_is_set(failure) || err_is_set(&m->failure))
         return;
     m->failure = *failure;
-    free(m->message);
-    m->message = text_dup(failure->text);
+    text_replace(&m->message, failure->text);
 }
 
 void migration_note(struct migration *m, const char *format, ...)
@@ -189,18 +188,33 @@ static void add_identity(struct json_object *o, const struct migration *m)
     add_time(o, "updated_at", m->updated_us);
 }
 
+struct policy_told migration_told(const struct migration *m)
+{
+    const struct migration_progress *p = &m->progress;
+    int64_t now_us = p->ended_us ? p->ended_us : clock_monotonic_us();
+
+    if (p->told_us == 0 || now_us < p->told_us)
+        return p->told;
+    return policy_told_later(p->told, (now_us - p->told_us) / USEC_PER_MSEC);
+}
+
 static void add_told(struct json_object *o, const struct policy_told *t)
 {
     add_optional(o, "expected_downtime_ms", t->pause_ms);
     add_optional(o, "expected_downtime_low_ms", t->pause_low_ms);
     add_optional(o, "expected_downtime_high_ms", t->pause_high_ms);
+    add_optional(o, "time_left_ms", t->time_left_ms);
+    add_optional(o, "time_left_low_ms", t->time_left_low_ms);
+    add_optional(o, "time_left_high_ms", t->time_left_high_ms);
     add_optional(o, "time_left_s", policy_told_s(t->time_left_ms));
     add_optional(o, "time_left_low_s", policy_told_low_s(t->time_left_low_ms));
     add_optional(o, "time_left_high_s", policy_told_high_s(t->time_left_high_ms));
 }
 
-static void add_progress(struct json_object *o, const struct migration_progress *p)
+static void add_progress(struct json_object *o, const struct migration *m)
 {
+    const struct migration_progress *p = &m->progress;
+    const struct policy_told told = migration_told(m);
     const struct virt_job *j = &p->job;
     int64_t end_us = p->ended_us ? p->ended_us : clock_monotonic_us();
 
@@ -213,7 +227,7 @@ static void add_progress(struct json_object *o, const struct migration_progress 
     json_add_int(o, "iteration", j->iteration);
     json_add_int(o, "throttle_percent", j->throttle_percent);
     json_add_int(o, "downtime_limit_ms", p->downtime_limit_ms);
-    add_told(o, &p->told);
+    add_told(o, &told);
 }
 
 /* For people: the time of the whole migration, as soon as its size is known. */
@@ -248,13 +262,14 @@ struct json_object *migration_account(const struct migration *m)
     const struct settings *s = &m->settings;
 
     add_identity(o, m);
-    add_progress(o, &m->progress);
+    add_progress(o, m);
     json_add_int(o, "completion_timeout_s", timeout_of(m));
     json_add_string(o, "timeout_action", settings_action_name(s->timeout_action));
     json_add_bool(o, "auto_converge", s->auto_converge);
     json_add_bool(o, "post_copy", s->post_copy);
     json_add_int(o, "bandwidth_mib", s->bandwidth_mib);
     json_add_int(o, "bandwidth_in_force_mib", m->bandwidth_mib);
+    json_add_bool(o, "waits_to_switch_over", m->turn.turn == TURN_ANOTHERS);
     json_add_string(o, "policy", settings_policy_name(s->policy));
     add_optional(o, "dirty_rate_before_bytes_s", m->measured.dirty_rate);
     json_add(o, "actions", json_copy(m->progress.actions));

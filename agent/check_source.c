@@ -124,14 +124,10 @@ static void look_done(void *aux, enum work_end end)
     rpc_reply(check->request, migrate_data_to_json(check->data));
 }
 
-/* Not where the policy has no use for it, nor while the guest is moved: that measures for itself. */
+/* Not while the guest is moved: that measures for itself. */
 static bool measures(struct agent *agent, const struct instance *instance)
 {
-    struct settings settings;
-
-    settings_for_instance(agent->conf, instance, &settings);
-    return settings.policy == POLICY_ADAPTIVE &&
-           !migration_find_instance(agent, MIGRATION_SOURCE, instance_uuid(instance));
+    return !migration_find_instance(agent, MIGRATION_SOURCE, instance_uuid(instance));
 }
 
 void check_source(struct agent *agent, struct rpc_request *request)

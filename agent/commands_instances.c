@@ -3,13 +3,13 @@
  * The commands that look at guests, and `migrate`. What asks libvirt is a job on a worker with a deadline:
  * when libvirtd hangs the asker is told so, and all other commands go on.
  */
-#include "agent/checks.h"
 #include "agent/commands_internal.h"
-#include "agent/operation.h"
 
 #include <json-c/linkhash.h>
 #include <string.h>
 
+#include "agent/checks.h"
+#include "agent/operation.h"
 #include "lib/clock.h"
 #include "lib/json.h"
 

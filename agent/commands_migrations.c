@@ -4,10 +4,10 @@
  * control plane keeps. Nothing here asks libvirt, so all of it works while libvirtd hangs.
  */
 #include "agent/commands_internal.h"
-#include "agent/source.h"
 
 #include <string.h>
 
+#include "agent/source.h"
 #include "lib/json.h"
 
 enum { LIMIT_DEFAULT = 100, LIMIT_MAX = 1000 };

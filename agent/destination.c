@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The destination's side: directories, disks and ports for a guest that comes. What is made is made by one
- * job at a time, each step after its undo step is in the journal. Arrival and taking back: destination_end.c.
+ * job at a time, each step after its undo step is in the journal. What follows is destination_settle.c (the guest
+ * arrives) or destination_roll_back.c (it does not come), and destination_end.c.
  */
 #include "agent/destination.h"
+
+#include <string.h>
+#include <unistd.h>
 
 #include "agent/carrying.h"
 #include "agent/checks.h"
 #include "agent/forwarding.h"
 #include "agent/source.h"
-#include <string.h>
-#include <unistd.h>
-
 #include "cloud/instances.h"
 #include "lib/clock.h"
 #include "lib/fault.h"
@@ -412,77 +413,6 @@ void destination_call_off(struct migration *m)
 
 /* ---- the networks' owner, and the answer ---- */
 
-struct wiring {
-    struct net *net;
-    struct port_list ports;
-    int64_t timeout_us;
-};
-
-static void wiring_release(struct migration_job *job)
-{
-    struct wiring *wiring = job->aux;
-
-    port_list_clear(&wiring->ports);
-    free(wiring);
-}
-
-static int wiring_run(struct migration_job *job, struct err *e)
-{
-    const struct wiring *wiring = job->aux;
-    int64_t deadline_us = clock_monotonic_us() + wiring->timeout_us;
-
-    for (size_t i = 0; i < wiring->ports.count; i++) {
-        const struct net_port *port = wiring->ports.items[i];
-        int64_t left_us = deadline_us - clock_monotonic_us();
-        bool wired;
-        if (net_wait_wired(wiring->net, port, left_us, &wired, e) < 0)
-            return -1;
-        if (!wired)
-            return err_set(e, ERR_TIMEOUT,
-                           "port %s has no way out of this host after %lld ms ([net] "
-                           "wiring_timeout): is Neutron's agent running here?",
-                           port->port_id, (long long)(wiring->timeout_us / USEC_PER_MSEC));
-    }
-    return 0;
-}
-
-static void answer_prepared(struct migration *m);
-
-/* A guest can come all the same: its network follows, as it does without this wait. */
-static void wiring_done(struct migration_job *job)
-{
-    struct migration *m = job->migration;
-
-    m->wiring = false;
-    if (job->result < 0)
-        log_err(LOG_LEVEL_WARNING, &job->e, "migration %s", m->uuid);
-    answer_prepared(m);
-}
-
-/* Both must have been said: to Neutron that the ports move, to the host that they are here. */
-static void wait_for_wiring(struct migration *m)
-{
-    const struct conf *conf = m->agent->conf;
-    int64_t timeout_us = conf_int(conf, CONF_net_wiring_timeout) * USEC_PER_MSEC;
-    struct err e = ERR_INIT;
-
-    if (m->announcing || !m->request || !m->destination_prepared || timeout_us == 0 ||
-        !text_equal(conf_string(conf, CONF_agent_control_plane), "nova"))
-        return;
-    struct wiring *wiring = NEW(struct wiring);
-    struct migration_job job = {.name = "wait for the network",
-                                .run = wiring_run,
-                                .done = wiring_done,
-                                .release = wiring_release,
-                                .aux = wiring};
-    wiring->net = m->agent->net;
-    wiring->timeout_us = timeout_us;
-    if (ports_of_destination(m->instance, m->data, &wiring->ports, &e) < 0)
-        log_err(LOG_LEVEL_WARNING, &e, "migration %s: its ports are not waited for", m->uuid);
-    m->wiring = true;
-    migration_submit(m, &job, true, false);
-}
-
 /* Nova wants it written; a guest can come without it. */
 static void announced(void *aux, const struct err *failure)
 {
@@ -493,8 +423,8 @@ static void announced(void *aux, const struct err *failure)
         log_err(LOG_LEVEL_WARNING, failure, "migration %s: the ports are not told that they move",
                 m->uuid);
     if (!m->agent->closing) {
-        wait_for_wiring(m);
-        answer_prepared(m);
+        destination_wait_for_wiring(m);
+        destination_answer_prepared(m);
     }
     migration_unref(m);
 }
@@ -543,12 +473,12 @@ static void ready_journaled(struct migration_job *job)
         machine_event(m, MACHINE_EVENT_ROLLBACK);
         return;
     }
-    answer_prepared(m);
+    destination_answer_prepared(m);
 }
 
 /* The answer waits for the record, for the ports' word that they move (profile.migrating_to): a write that
  * came after the activation would change the active binding; and for the way out of this host. */
-static void answer_prepared(struct migration *m)
+void destination_answer_prepared(struct migration *m)
 {
     if (m->announcing || m->journaling || m->wiring)
         return;
@@ -573,5 +503,5 @@ void destination_ready(struct migration *m)
     recovery_watch(m, WATCH_US);
     migration_set_status(m, "prepared");
     migration_submit(m, &job, false, true);
-    wait_for_wiring(m);
+    destination_wait_for_wiring(m);
 }

@@ -1,17 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The destination's side once it is prepared: the guest's arrival, the source's last word, taking back what
- * was made, and what comes from a source whose migration is not in memory any more.
+ * The destination's end, and what the source says at it: the last word, or to take back; also when that migration is
+ * not in memory any more.
  */
 #include "agent/destination.h"
 
-#include "agent/carrying.h"
 #include "agent/forwarding.h"
-#include "agent/node.h"
-#include "agent/parts.h"
-#include "cloud/instances.h"
-#include "cloud/ports.h"
-#include "lib/clock.h"
 #include "lib/json.h"
 #include "lib/log.h"
 #include "virt/storage.h"
@@ -20,426 +14,11 @@ LOG_MODULE(destination);
 
 #define ROLLBACK_EVENT "compute_rollback_live_migration_at_destination"
 
-enum { LINGER_US = 2500000 /* net_announce() repeats for so long */ };
-#define BACK_PAUSE_US (3 * USEC_PER_SEC) /* between two tries while libvirtd is away */
-/* Silence of a source after which it is asked: libvirt's own transfer may take long. */
-#define WATCH_US     (300 * USEC_PER_SEC)
-#define UNSETTLED_US (5 * USEC_PER_SEC)
-#define ANSWER_US    (5 * USEC_PER_SEC)
-
-/* ---- arrival ---- */
-
-void destination_arrived(struct migration *m)
-{
-    migration_set_status(m, "running");
-    log_info("migration %s: instance %s runs here now", m->uuid, m->instance_uuid);
-}
-
-struct settle {
-    struct parts *parts; /* NULL for a stray */
-    enum virt_state state;
-    struct virt *virt;
-    struct conf *conf;
-    char *uuid;
-    bool paused_is_right;
-};
-
-static void settle_release(struct migration_job *job)
-{
-    struct settle *settle = job->aux;
-
-    conf_unref(settle->conf);
-    free(settle->uuid);
-    if (settle->parts)
-        parts_end(settle->parts);
-    free(settle);
-}
-
-/* A directory of ours becomes the guest's; on shared storage, and when it is settled, there is none. */
-static int settle_directory(const struct conf *conf, const char *uuid, struct err *e)
-{
-    _cleanup_(str_freep) char *migration = NULL;
-    struct err reason = ERR_INIT;
-
-    if (virt_storage_leftover_migration(conf, uuid, &migration, &reason) == 0)
-        return virt_storage_settle(conf, uuid, e);
-    if (reason.code == ERR_NO_MIGRATION)
-        return 0;
-    if (e)
-        *e = reason;
-    return -1;
-}
-
-/* While it waits for memory it is said to run. When libvirt has not seen yet that all came, or never will, the source
- * asks again for a while, and then an operator has to look: with the source's QEMU the rest of the guest is gone. */
-static int check_memory(const struct settle *settle, struct err *e)
-{
-    enum virt_post_copy post_copy;
-
-    if (virt_migration_post_copy(settle->virt, settle->uuid, &post_copy, e) < 0)
-        return -1;
-    if (post_copy == VIRT_POST_COPY_NONE)
-        return 0;
-    return err_set(e, ERR_TIMEOUT,
-                   "instance %s is here without a part of its memory: its post-copy %s",
-                   settle->uuid, post_copy == VIRT_POST_COPY_FAILED ? "failed" : "has not ended");
-}
-
-/* The word that the source deletes its disks on: read back from libvirt, now. */
-static int settle_run(struct migration_job *job, struct err *e)
-{
-    struct settle *settle = job->aux;
-    enum virt_state *state = &settle->state;
-
-    if (virt_guest_state(settle->virt, settle->uuid, state, e) < 0)
-        return -1;
-    if (*state != VIRT_STATE_RUNNING && !(*state == VIRT_STATE_PAUSED && settle->paused_is_right))
-        return err_set(e, ERR_INSTANCE_STATE, "instance %s does not run here: it is %s",
-                       settle->uuid, virt_state_name(*state));
-    if (check_memory(settle, e) < 0)
-        return -1;
-    return settle_directory(settle->conf, settle->uuid, e);
-}
-
-static struct settle *settle_new(struct agent *agent, const struct instance *instance)
-{
-    struct settle *settle = NEW(struct settle);
-
-    settle->virt = agent->virt;
-    settle->conf = conf_ref(agent->conf);
-    settle->uuid = text_dup(instance_uuid(instance));
-    settle->paused_is_right = instance_power_state(instance) == 3;
-    return settle;
-}
-
-/* ---- what Nova and Neutron are told ---- */
-
-/* Nova's is None; an agent of ours is told what was seen here. */
-static struct json_object *answer(const struct migration *m)
-{
-    struct json_object *o;
-
-    if (!destination_peer_is_ours(m))
-        return NULL;
-    o = json_object_new_object();
-    json_add(o, "computed_timeline", timeline_to_peer(&m->timeline));
-    return o;
-}
-
-/* The guest is here, and the source may go on. */
-static void answer_source(struct migration *m)
-{
-    if (m->request) {
-        cloud_event_finish(m->agent->cloud, m->context, m->instance_uuid,
-                           "compute_post_live_migration_at_destination", NULL);
-        migration_stamp(m, TIMELINE_CONFIRMED);
-        rpc_reply(m->request, answer(m));
-    }
-    m->request = NULL;
-}
-
-struct told {
-    struct migration *migration;
-    cloud_done_fn done;
-    void *aux;
-};
-
-static struct told *told_new(struct migration *m, cloud_done_fn done, void *aux)
-{
-    struct told *told = NEW(struct told);
-
-    *told = (struct told){migration_ref(m), done, aux};
-    return told;
-}
-
-static void told_end(struct told *told, const struct err *failure)
-{
-    told->done(told->aux, failure);
-    migration_unref(told->migration);
-    free(told);
-}
-
-/* First of all, where it is. */
-static void save_instance(struct migration *m, cloud_done_fn done, void *aux)
-{
-    _cleanup_(instance_freep) struct instance *here = instance_copy(m->instance);
-
-    object_clear_changes(here->object);
-    instance_set_host(here, m->agent->host);
-    instance_set_node(here, m->agent->host);
-    node_own_instance(m->agent, here);
-    instance_set_power_state(here, m->initially_paused ? 3 : 1);
-    cloud_instance_save(m->agent->cloud, m->context, here, "migrating", done, aux);
-}
-
-static void task_told(void *aux, const struct err *failure)
-{
-    struct told *told = aux;
-
-    answer_source(told->migration);
-    told_end(told, failure);
-}
-
-/* With the task state the server is ACTIVE for those who wait for it: the next migration may begin. */
-static void end_task(struct migration *m, cloud_done_fn done, void *aux)
-{
-    _cleanup_(instance_freep) struct instance *here = instance_copy(m->instance);
-
-    object_clear_changes(here->object);
-    instance_set_task_state(here, NULL);
-    instance_set_progress(here, 0);
-    cloud_instance_save(m->agent->cloud, m->context, here, "migrating", task_told,
-                        told_new(m, done, aux));
-}
-
-/*
- * The task ends when the source's bindings are gone: the way back would find one on that host and be told
- * that there is one already. A Neutron that fails holds it up no longer than its first answer.
- */
-static void ports_told(void *aux, const struct err *failure)
-{
-    struct told *told = aux;
-    struct migration *m = told->migration;
-
-    if (!m->task_ended && m->parts && !m->agent->closing) {
-        m->task_ended = true;
-        parts_add(m->parts, "the instance's task state", end_task);
-    }
-    told_end(told, failure);
-}
-
-static void cache_saved(void *aux, const struct err *failure)
-{
-    struct told *told = aux;
-    struct migration *m = told->migration;
-
-    if (failure)
-        ports_told(told, failure);
-    else
-        cloud_bindings(m->agent->cloud, m->context, m->instance, m->data, m->source_host,
-                       CLOUD_BINDING_DELETE, ports_told, told);
-}
-
-static void ports_moved(void *aux, struct json_object *network_info, const struct err *failure)
-{
-    struct told *told = aux;
-    struct migration *m = told->migration;
-
-    if (failure && failure->code == ERR_NOT_IMPLEMENTED) /* no Neutron: nothing is to be moved */
-        ports_told(told, NULL);
-    else if (failure)
-        ports_told(told, failure);
-    else
-        cloud_info_cache_save(m->agent->cloud, m->context, m->instance_uuid, network_info,
-                              cache_saved, told);
-}
-
-/* The bindings are this host's now if the source activated them; if it could not, this does. */
-static void network_turned(void *aux, const struct err *failure)
-{
-    struct told *told = aux;
-    struct migration *m = told->migration;
-
-    if (m->agent->closing)
-        told_end(told, failure);
-    else
-        cloud_ports_move_here(m->agent->cloud, m->context, m->instance, ports_moved, told);
-}
-
-static void move_ports(struct migration *m, cloud_done_fn done, void *aux)
-{
-    if (carrying_is_on(m)) /* the source need not wait for its answer until then */
-        answer_source(m);
-    carrying_wait(m, network_turned, told_new(m, done, aux));
-}
-
-/* A control plane that is slow does not make the source think that its guest was lost. */
-static void answer_late(void *aux)
-{
-    answer_source(aux);
-}
-
-static void settled(struct migration_job *job)
-{
-    struct migration *m = job->migration;
-    struct settle *settle = job->aux;
-
-    if (job->result == 0) {
-        migration_wait(m, "answer the source", ANSWER_US, answer_late);
-        parts_add(settle->parts, "the instance's record", save_instance);
-        parts_add(settle->parts, "the ports", move_ports);
-        return;
-    }
-    log_err(LOG_LEVEL_WARNING, &job->e, "migration %s", m->uuid);
-    if (m->request) {
-        cloud_event_finish(m->agent->cloud, m->context, m->instance_uuid,
-                           "compute_post_live_migration_at_destination", &job->e);
-        rpc_fail(m->request, &job->e);
-    }
-    m->request = NULL;
-    machine_event(m, MACHINE_EVENT_SETTLE_FAILED);
-}
-
-void destination_settle(struct migration *m)
-{
-    struct migration_job job = {
-        .name = "settle", .run = settle_run, .done = settled, .release = settle_release};
-    struct settle *settle = settle_new(m->agent, m->instance);
-
-    if (m->request)
-        cloud_event_start(m->agent->cloud, m->context, m->instance_uuid,
-                          "compute_post_live_migration_at_destination");
-    m->task_ended = false;
-    settle->parts = parts_open(m, MACHINE_EVENT_SETTLED); /* ended by settle_release() */
-    job.aux = settle;
-    migration_submit(m, &job, false, false);
-}
-
-/* The source asks again; if it does not, it is asked. */
-void destination_unsettled(struct migration *m)
-{
-    recovery_watch(m, UNSETTLED_US);
-}
-
-/* ---- taking back ---- */
-
-struct back {
-    struct undo *undo;
-    struct virt *virt;
-    char *uuid;
-    bool may_have_come; /* the source was told that it may send */
-    bool was_here;      /* the guest is not of this attempt: its ports are not either */
-};
-
-static void back_release(struct migration_job *job)
-{
-    struct back *back = job->aux;
-
-    undo_free(back->undo);
-    free(back->uuid);
-    free(back);
-}
-
-/* Where something was made there was no domain: what is there now came, whatever the record knows of it. */
-static int look_for_guest(struct back *back, struct err *e)
-{
-    enum virt_state state = VIRT_STATE_NONE;
-    bool made = undo_length(back->undo) > 0;
-
-    if (back->may_have_come)
-        return 0;
-    if (virt_guest_state(back->virt, back->uuid, &state, made ? e : NULL) < 0)
-        return made ? -1 : 0;
-    back->may_have_come = made && state != VIRT_STATE_NONE;
-    back->was_here = !made && state != VIRT_STATE_NONE;
-    return 0;
-}
-
-static int back_run(struct migration_job *job, struct err *e)
-{
-    struct back *back = job->aux;
-
-    if (look_for_guest(back, e) < 0)
-        return -1;
-    /* a domain that was here before is not ours, and nothing was made over it */
-    if (back->may_have_come && virt_guest_destroy_incoming(back->virt, back->uuid, e) < 0)
-        return -1; /* it runs, or libvirt is away: its disks stay */
-    return undo_run(back->undo, e);
-}
-
-static void undone_journaled(struct migration_job *job)
-{
-    if (job->result < 0)
-        log_err(LOG_LEVEL_WARNING, &job->e,
-                "migration %s: its record still says what was taken back", job->migration->uuid);
-}
-
-/* Each step again would do no harm, until another migration of the guest comes to this host: the record may
- * have to wait long for the word that it is over. */
-static void journal_undone(struct migration *m)
-{
-    struct migration_job job = {.name = "journal", .done = undone_journaled};
-
-    migration_submit(m, &job, false, true);
-}
-
-/* The source does it too; a Python one leaves it to its destination. */
-static void remove_bindings(struct migration *m, cloud_done_fn done, void *aux)
-{
-    cloud_bindings(m->agent->cloud, m->context, m->instance, m->data, m->agent->host,
-                   CLOUD_BINDING_DELETE, done, aux);
-}
-
-static void submit_back(struct migration *m);
-
-static void back_again(void *aux)
-{
-    submit_back(aux);
-}
-
-static void back_done(struct migration_job *job)
-{
-    struct migration *m = job->migration;
-    struct back *back = job->aux;
-
-    destination_take_undo(m, back->undo);
-    if (job->result < 0 && migration_tries_again(m, &job->e)) {
-        log_err(LOG_LEVEL_WARNING, &job->e, "migration %s: taking back on %s waits", m->uuid,
-                m->destination_host);
-        destination_refuse_request(m);
-        migration_wait(m, "take back again", BACK_PAUSE_US, back_again);
-        return;
-    }
-    if (job->result < 0) {
-        migration_fail(m, &job->e);
-        log_err(LOG_LEVEL_ERROR, &job->e, "migration %s: taking back on %s", m->uuid,
-                m->destination_host);
-    }
-    destination_refuse_request(m);
-    if (job->result < 0) {
-        machine_event(m, MACHINE_EVENT_ROLLBACK_FAILED);
-        return;
-    }
-    migration_stamp(m, TIMELINE_TAKEN_BACK);
-    journal_undone(m);
-    struct parts *parts = parts_open(m, MACHINE_EVENT_ROLLED_BACK);
-    if (!back->was_here)
-        parts_add(parts, "the port bindings of this host", remove_bindings);
-    parts_close(parts);
-}
-
-static void submit_back(struct migration *m)
-{
-    struct back *back = NEW(struct back);
-    struct migration_job job = {.name = "take back",
-                                .run = back_run,
-                                .done = back_done,
-                                .release = back_release,
-                                .aux = back,
-                                .goes_on_without_record = true};
-
-    back->undo =
-        destination_undo_of(m, NULL); /* each step saved would cost more than it undone again */
-    back->virt = m->agent->virt;
-    back->uuid = text_dup(m->instance_uuid);
-    back->may_have_come = m->destination_prepared;
-    migration_submit(m, &job, false, true);
-}
-
-void destination_roll_back(struct migration *m)
-{
-    migration_wait_end(m);
-    net_disarm(m->armed);
-    m->armed = NULL;
-    m->tries = 0;
-    submit_back(m);
-}
-
 /* ---- the end ---- */
 
 static void forgotten(struct migration *m)
 {
-    migration_forget_in(m, m->state == MACHINE_DESTINATION_COMPLETED ? LINGER_US : 0);
+    migration_forget_in(m, m->state == MACHINE_DESTINATION_COMPLETED ? MIGRATION_LINGER_US : 0);
 }
 
 void destination_end(struct migration *m)
@@ -449,7 +28,7 @@ void destination_end(struct migration *m)
     forwarding_end(m);
     migration_wait_end(m);
     if (m->state == MACHINE_DESTINATION_COMPLETED)
-        answer_source(m);
+        destination_answer_source(m);
     if (m->state == MACHINE_DESTINATION_COMPLETED && m->armed)
         net_announce(m->armed);
     migration_stamp(m, TIMELINE_ENDED);
@@ -471,29 +50,34 @@ void destination_park(struct migration *m)
 
 /* Without a migration in memory (a restart in between, a repetition): the facts of the host decide. */
 struct stray {
-    struct agent *agent;
+    struct virt *virt;
+    struct conf *conf;
+    char *uuid;
     struct rpc_request *request;
-    struct settle *settle;
-    bool remove;
+    bool may_be_paused, remove;
     int result;
     struct err e;
 };
 
+/* A marked leftover of no domain is removed; anything else is left alone. */
+static int remove_leftover_of(const struct stray *stray, struct err *e)
+{
+    enum virt_state state;
+
+    if (virt_guest_state(stray->virt, stray->uuid, &state, e) < 0)
+        return -1;
+    return state == VIRT_STATE_NONE
+               ? virt_storage_check_directory(stray->conf, stray->uuid, false, e)
+               : 0;
+}
+
 static void stray_run(void *aux)
 {
     struct stray *stray = aux;
-    struct migration_job job = {.aux = stray->settle};
-    enum virt_state state = VIRT_STATE_NONE;
 
-    if (!stray->remove) {
-        stray->result = settle_run(&job, &stray->e);
-        return;
-    }
-    stray->result = virt_guest_state(stray->settle->virt, stray->settle->uuid, &state, &stray->e);
-    /* a marked leftover of no domain is removed; anything else is left alone */
-    if (stray->result == 0 && state == VIRT_STATE_NONE)
-        stray->result = virt_storage_check_directory(stray->settle->conf, stray->settle->uuid,
-                                                     false, &stray->e);
+    stray->result = stray->remove ? remove_leftover_of(stray, &stray->e)
+                                  : destination_confirm(stray->virt, stray->conf, stray->uuid,
+                                                        stray->may_be_paused, &stray->e);
 }
 
 static void stray_done(void *aux, enum work_end end)
@@ -512,9 +96,9 @@ static void stray_done(void *aux, enum work_end end)
 static void stray_release(void *aux)
 {
     struct stray *stray = aux;
-    struct migration_job job = {.aux = stray->settle};
 
-    settle_release(&job);
+    conf_unref(stray->conf);
+    free(stray->uuid);
     free(stray);
 }
 
@@ -528,9 +112,11 @@ static void handle_stray(struct agent *agent, struct rpc_request *request,
                         .release = stray_release,
                         .aux = stray};
 
-    stray->agent = agent;
+    stray->virt = agent->virt;
+    stray->conf = conf_ref(agent->conf);
+    stray->uuid = text_dup(instance_uuid(instance));
     stray->request = request;
-    stray->settle = settle_new(agent, instance);
+    stray->may_be_paused = destination_may_be_paused(instance);
     stray->remove = remove_leftover;
     workers_submit(agent->workers, &work);
 }

@@ -48,6 +48,12 @@ void agent_virt_connection(void *aux, bool up, const char *why)
 
 /* ---- the source ---- */
 
+/* Not by force, which libvirt tells in the same way: a guest may have stopped by itself before it came to that. */
+static bool stopped_to_switch(const struct migration *m)
+{
+    return !m->suspended_by_us || (m->forcing && !m->suspending);
+}
+
 /* The pause: first of all the destination hears of it, everything else can wait. A guest that was paused
  * by force may have much to send yet: the figures go on. */
 static void source_paused(struct migration *m, int64_t at_us)
@@ -60,9 +66,10 @@ static void source_paused(struct migration *m, int64_t at_us)
         migration_stamp(m, TIMELINE_SIGNAL_SENT);
     if (!carrying_holds_bindings(m))
         bindings_switch(m);
-    m->switching = !m->suspended_by_us;
+    m->switching = stopped_to_switch(m);
     m->progress.paused_us = at_us;
     m->progress.resumed_us = 0;
+    source_turns(m->agent);
     log_debug("migration %s: the guest stopped for the switch-over", m->uuid);
 }
 
@@ -80,6 +87,7 @@ void source_reverted(struct migration *m, int64_t at_us)
     if (m->armed)
         net_announce(m->armed);
     migration_note(m, "the switch-over failed, the guest runs on %s again", m->source_host);
+    source_turns(m->agent);
 }
 
 /* The news may come later than the call's answer: what is taken back already does not switch over. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "agent/instance_power.h"
+#include "agent/instance_power_internal.h"
 
 #include "agent/instance_launch.h"
 #include "lib/clock.h"
@@ -10,21 +10,7 @@ LOG_MODULE(power);
 
 enum { LOOK_AGAIN_US = 100000 };
 
-#define STOPPED_EVENT "virt-stopped"
-
-struct power {
-    char *uuid;            /* for jobs */
-    enum virt_state state; /* as last read */
-    bool clean;            /* the guest is asked to shut itself down first */
-    bool hard;             /* the domain is made anew */
-    bool taken;            /* the task state is ours */
-    int64_t deadline_us;   /* of the guest's own shutdown */
-    int64_t retry_us;      /* ask again after so long; 0 = ask once */
-    int64_t ask_again_us;
-    struct instance_launch *launch;
-};
-
-static struct power *power_of(struct operation *op)
+struct power *power_of(struct operation *op)
 {
     struct power *p = op->data;
 
@@ -33,7 +19,7 @@ static struct power *power_of(struct operation *op)
     return p;
 }
 
-static void release(struct operation *op)
+void power_release(struct operation *op)
 {
     struct power *p = op->data;
 
@@ -48,7 +34,7 @@ static bool is_off(enum virt_state state)
 
 /* ---- jobs ---- */
 
-static int read_state(struct agent *agent, void *data, struct err *e)
+int power_read_state(struct agent *agent, void *data, struct err *e)
 {
     struct power *p = data;
 
@@ -75,43 +61,15 @@ static int power_off(struct agent *agent, void *data, struct err *e)
     return virt_guest_power_off(agent->virt, p->uuid, e);
 }
 
-static int pause_guest(struct agent *agent, void *data, struct err *e)
-{
-    const struct power *p = data;
-
-    return virt_guest_suspend(agent->virt, p->uuid, e);
-}
-
-static int unpause_guest(struct agent *agent, void *data, struct err *e)
-{
-    const struct power *p = data;
-
-    return virt_guest_resume(agent->virt, p->uuid, e);
-}
-
-static int save_guest(struct agent *agent, void *data, struct err *e)
-{
-    const struct power *p = data;
-
-    return virt_guest_save(agent->virt, p->uuid, e);
-}
-
-static int start_guest(struct agent *agent, void *data, struct err *e)
-{
-    const struct power *p = data;
-
-    return virt_guest_start(agent->virt, p->uuid, e);
-}
-
 /* ---- shutting down ---- */
 
 static void step_look(struct operation *op)
 {
     struct power *p = power_of(op);
 
-    operation_expect(op, STOPPED_EVENT);
+    operation_expect(op, POWER_STOPPED_EVENT);
     p->state = VIRT_STATE_NONE;
-    operation_job(op, "look at the guest", read_state, NULL);
+    operation_job(op, "look at the guest", power_read_state, NULL);
 }
 
 /* The image's word goes before the configuration's (os_shutdown_timeout). */
@@ -126,7 +84,7 @@ static int64_t shutdown_timeout_s(const struct operation *op)
     return conf_int(op->agent->conf, CONF_DEFAULT_shutdown_timeout);
 }
 
-static void await_shutdown(struct operation *op, int64_t timeout_s, int64_t retry_s)
+void power_await_shutdown(struct operation *op, int64_t timeout_s, int64_t retry_s)
 {
     struct power *p = op->data;
     int64_t now_us = clock_monotonic_us();
@@ -164,7 +122,7 @@ static void give_way(struct operation *op)
     operation_fail(op, &e);
 }
 
-static void step_wait(struct operation *op)
+void power_step_wait(struct operation *op)
 {
     struct power *p = op->data;
     int64_t now_us = clock_monotonic_us();
@@ -174,7 +132,7 @@ static void step_wait(struct operation *op)
         return;
     }
 
-    if (operation_event_came(op, STOPPED_EVENT))
+    if (operation_event_came(op, POWER_STOPPED_EVENT))
         p->state = VIRT_STATE_SHUTOFF;
     if (is_off(p->state) || now_us >= p->deadline_us) {
         operation_next(op);
@@ -190,12 +148,10 @@ static void step_wait(struct operation *op)
 
 static void step_ask_to_stop(struct operation *op)
 {
-    struct power *p = op->data;
     struct json_object *clean = op->request ? rpc_request_arg(op->request, "clean_shutdown") : NULL;
 
-    p->clean = !clean || json_object_get_boolean(clean);
-    await_shutdown(op, p->clean ? shutdown_timeout_s(op) : 0,
-                   conf_int(op->agent->conf, CONF_compute_shutdown_retry_interval));
+    power_await_shutdown(op, !clean || json_object_get_boolean(clean) ? shutdown_timeout_s(op) : 0,
+                         conf_int(op->agent->conf, CONF_compute_shutdown_retry_interval));
 }
 
 static void step_power_off(struct operation *op)
@@ -219,7 +175,7 @@ static void step_save_stopped(struct operation *op)
 
 static const struct operation_step stop_steps[] = {
     {.name = "look", .run = step_look},         {.name = "ask", .run = step_ask_to_stop},
-    {.name = "wait", .run = step_wait},         {.name = "power off", .run = step_power_off},
+    {.name = "wait", .run = power_step_wait},   {.name = "power off", .run = step_power_off},
     {.name = "save", .run = step_save_stopped}, {0},
 };
 
@@ -228,7 +184,7 @@ const struct operation_kind instance_stop_kind = {
     .event = "compute_stop_instance",
     .steps = stop_steps,
     .data_size = sizeof(struct power),
-    .release = release,
+    .release = power_release,
 };
 
 void instance_stop(struct agent *agent, struct rpc_request *request)
@@ -272,7 +228,7 @@ static const struct operation_step sync_stop_steps[] = {
     {.name = "take", .run = step_take_task},
     {.name = "look", .run = step_look},
     {.name = "ask", .run = step_ask_to_stop},
-    {.name = "wait", .run = step_wait},
+    {.name = "wait", .run = power_step_wait},
     {.name = "power off", .run = step_power_off},
     {.name = "save", .run = step_save_stopped},
     {0},
@@ -283,14 +239,14 @@ const struct operation_kind instance_sync_stop_kind = {
     .event = "compute_stop_instance",
     .steps = sync_stop_steps,
     .data_size = sizeof(struct power),
-    .release = release,
+    .release = power_release,
     .failed = clear_own_task,
     .no_fault = true,
 };
 
 /* ---- a domain made anew ---- */
 
-static void step_ports(struct operation *op)
+void power_step_ports(struct operation *op)
 {
     struct power *p = power_of(op);
 
@@ -306,7 +262,7 @@ static int launch(struct agent *agent, void *data, struct err *e)
     return instance_launch_run(p->launch, agent, e);
 }
 
-static void step_launch(struct operation *op)
+void power_step_launch(struct operation *op)
 {
     operation_job(op, "start the guest", launch, NULL);
 }
@@ -337,8 +293,8 @@ static void step_save_started(struct operation *op)
 }
 
 static const struct operation_step start_steps[] = {
-    {.name = "ports", .run = step_ports},
-    {.name = "launch", .run = step_launch},
+    {.name = "ports", .run = power_step_ports},
+    {.name = "launch", .run = power_step_launch},
     {.name = "save", .run = step_save_started},
     {0},
 };
@@ -348,7 +304,7 @@ const struct operation_kind instance_start_kind = {
     .event = "compute_start_instance",
     .steps = start_steps,
     .data_size = sizeof(struct power),
-    .release = release,
+    .release = power_release,
 };
 
 void instance_start(struct agent *agent, struct rpc_request *request)
@@ -363,15 +319,15 @@ static void step_save_running(struct operation *op)
     operation_save_state(op, NULL, "", NULL);
 }
 
-static void save_error(struct operation *op)
+void power_save_error(struct operation *op)
 {
     object_clear_changes(op->instance->object);
     operation_save_state(op, "error", NULL, NULL);
 }
 
 static const struct operation_step boot_steps[] = {
-    {.name = "ports", .run = step_ports},
-    {.name = "launch", .run = step_launch},
+    {.name = "ports", .run = power_step_ports},
+    {.name = "launch", .run = power_step_launch},
     {.name = "save", .run = step_save_running},
     {0},
 };
@@ -380,317 +336,9 @@ const struct operation_kind instance_boot_kind = {
     .name = "start after the host",
     .steps = boot_steps,
     .data_size = sizeof(struct power),
-    .release = release,
-    .failed = save_error,
+    .release = power_release,
+    .failed = power_save_error,
 };
-
-/* ---- reboot ---- */
-
-#define SOFT_STATES "rebooting|reboot_pending|reboot_started"
-#define HARD_STATES "rebooting_hard|reboot_pending_hard|reboot_started_hard"
-
-static bool is_hard(const struct operation *op)
-{
-    return op->kind == &instance_hard_reboot_kind;
-}
-
-static void state_known(struct operation *op)
-{
-    const struct power *p = op->data;
-
-    instance_set_power_state(op->instance, virt_state_nova(p->state));
-    instance_set_task_state(op->instance, is_hard(op) ? "reboot_pending_hard" : "reboot_pending");
-    operation_save(op, is_hard(op) ? HARD_STATES : SOFT_STATES);
-}
-
-static void step_take_reboot(struct operation *op)
-{
-    struct power *p = power_of(op);
-
-    p->hard = is_hard(op);
-    operation_expect(op, STOPPED_EVENT);
-    operation_job(op, "look at the guest", read_state, state_known);
-}
-
-static void step_note_reboot(struct operation *op)
-{
-    instance_set_task_state(op->instance, is_hard(op) ? "reboot_started_hard" : "reboot_started");
-    operation_save(op, is_hard(op) ? "reboot_pending_hard" : "reboot_pending");
-}
-
-static void step_ask_to_reboot(struct operation *op)
-{
-    const struct power *p = op->data;
-
-    await_shutdown(op,
-                   p->state == VIRT_STATE_RUNNING
-                       ? conf_int(op->agent->conf, CONF_libvirt_wait_soft_reboot_seconds)
-                       : 0,
-                   0);
-}
-
-static int start_or_harder(struct agent *agent, void *data, struct err *e)
-{
-    struct power *p = data;
-    struct err failure = ERR_INIT;
-
-    (void)e;
-    p->hard =
-        p->state != VIRT_STATE_SHUTOFF || virt_guest_start(agent->virt, p->uuid, &failure) < 0;
-    if (p->hard)
-        log_warning("the soft reboot did not work (%s), the hard one follows",
-                    err_is_set(&failure) ? failure.text : "the guest did not shut itself down");
-    return 0;
-}
-
-static void step_start_again(struct operation *op)
-{
-    operation_job(op, "start the guest", start_or_harder, NULL);
-}
-
-static void step_ports_if_hard(struct operation *op)
-{
-    const struct power *p = op->data;
-
-    if (p->hard)
-        step_ports(op);
-    else
-        operation_next(op);
-}
-
-static void step_launch_if_hard(struct operation *op)
-{
-    const struct power *p = op->data;
-
-    if (p->hard)
-        step_launch(op);
-    else
-        operation_next(op);
-}
-
-static const char *state_after_reboot(const struct operation *op)
-{
-    return text_equal(instance_vm_state(op->instance), "rescued") ? "rescued" : "active";
-}
-
-static void step_save_rebooted(struct operation *op)
-{
-    operation_save_state(op, state_after_reboot(op), NULL, NULL);
-}
-
-static void save_by_state(struct operation *op)
-{
-    const struct power *p = op->data;
-    bool runs = p->state == VIRT_STATE_RUNNING;
-
-    if (runs)
-        log_warning("the reboot failed, but the guest runs");
-    operation_save_state(op, runs ? state_after_reboot(op) : "error", NULL, NULL);
-}
-
-static void reboot_failed(struct operation *op)
-{
-    object_clear_changes(op->instance->object);
-    (void)power_of(op);
-    operation_job(op, "look at the guest", read_state, save_by_state);
-}
-
-static const struct operation_step soft_reboot_steps[] = {
-    {.name = "take", .run = step_take_reboot},
-    {.name = "note", .run = step_note_reboot},
-    {.name = "ask", .run = step_ask_to_reboot},
-    {.name = "wait", .run = step_wait},
-    {.name = "start again", .run = step_start_again},
-    {.name = "ports", .run = step_ports_if_hard},
-    {.name = "launch", .run = step_launch_if_hard},
-    {.name = "save", .run = step_save_rebooted},
-    {0},
-};
-
-const struct operation_kind instance_soft_reboot_kind = {
-    .name = "soft reboot",
-    .event = "compute_reboot_instance",
-    .steps = soft_reboot_steps,
-    .data_size = sizeof(struct power),
-    .release = release,
-    .failed = reboot_failed,
-};
-
-static const struct operation_step hard_reboot_steps[] = {
-    {.name = "take", .run = step_take_reboot},   {.name = "note", .run = step_note_reboot},
-    {.name = "ports", .run = step_ports},        {.name = "launch", .run = step_launch},
-    {.name = "save", .run = step_save_rebooted}, {0},
-};
-
-const struct operation_kind instance_hard_reboot_kind = {
-    .name = "hard reboot",
-    .event = "compute_reboot_instance",
-    .steps = hard_reboot_steps,
-    .data_size = sizeof(struct power),
-    .release = release,
-    .failed = reboot_failed,
-};
-
-void instance_reboot(struct agent *agent, struct rpc_request *request)
-{
-    const char *type = json_object_get_string(rpc_request_arg(request, "reboot_type"));
-
-    operation_request(agent, request,
-                      text_equal(type, "SOFT") ? &instance_soft_reboot_kind
-                                               : &instance_hard_reboot_kind);
-}
-
-/* ---- pause, unpause ---- */
-
-static void step_pause(struct operation *op)
-{
-    (void)power_of(op);
-    operation_job(op, "pause the guest", pause_guest, NULL);
-}
-
-static void step_save_paused(struct operation *op)
-{
-    operation_save_state(op, "paused", NULL, "pausing");
-}
-
-static const struct operation_step pause_steps[] = {
-    {.name = "pause", .run = step_pause},
-    {.name = "save", .run = step_save_paused},
-    {0},
-};
-
-static const struct operation_kind pause_kind = {
-    .name = "pause",
-    .event = "compute_pause_instance",
-    .steps = pause_steps,
-    .data_size = sizeof(struct power),
-    .release = release,
-};
-
-void instance_pause(struct agent *agent, struct rpc_request *request)
-{
-    operation_request(agent, request, &pause_kind);
-}
-
-static void step_unpause(struct operation *op)
-{
-    (void)power_of(op);
-    operation_job(op, "resume the guest", unpause_guest, NULL);
-}
-
-static void step_save_unpaused(struct operation *op)
-{
-    operation_save_state(op, "active", NULL, "unpausing");
-}
-
-static const struct operation_step unpause_steps[] = {
-    {.name = "unpause", .run = step_unpause},
-    {.name = "save", .run = step_save_unpaused},
-    {0},
-};
-
-const struct operation_kind instance_unpause_kind = {
-    .name = "unpause",
-    .event = "compute_unpause_instance",
-    .steps = unpause_steps,
-    .data_size = sizeof(struct power),
-    .release = release,
-};
-
-void instance_unpause(struct agent *agent, struct rpc_request *request)
-{
-    operation_request(agent, request, &instance_unpause_kind);
-}
-
-/* ---- suspend, resume ---- */
-
-#define OLD_STATE "old_vm_state"
-
-static void step_suspend(struct operation *op)
-{
-    (void)power_of(op);
-    operation_job(op, "save the guest's memory", save_guest, NULL);
-}
-
-static void step_save_suspended(struct operation *op)
-{
-    struct json_object *meta = json_copy(instance_system_metadata(op->instance));
-
-    if (!meta)
-        meta = json_object_new_object();
-    json_add_string(meta, OLD_STATE, instance_vm_state(op->instance));
-    instance_set_system_metadata(op->instance, meta);
-    operation_save_state(op, "suspended", NULL, "suspending");
-}
-
-static const struct operation_step suspend_steps[] = {
-    {.name = "suspend", .run = step_suspend},
-    {.name = "save", .run = step_save_suspended},
-    {0},
-};
-
-static const struct operation_kind suspend_kind = {
-    .name = "suspend",
-    .event = "compute_suspend_instance",
-    .steps = suspend_steps,
-    .data_size = sizeof(struct power),
-    .release = release,
-    .failed = save_error,
-};
-
-void instance_suspend(struct agent *agent, struct rpc_request *request)
-{
-    operation_request(agent, request, &suspend_kind);
-}
-
-static int plug_and_start(struct agent *agent, void *data, struct err *e)
-{
-    struct power *p = data;
-
-    if (instance_launch_plug(p->launch, agent, e) < 0)
-        return -1;
-    return start_guest(agent, data, e);
-}
-
-static void step_resume(struct operation *op)
-{
-    operation_job(op, "start from saved memory", plug_and_start, NULL);
-}
-
-static void step_save_resumed(struct operation *op)
-{
-    struct json_object *meta = json_copy(instance_system_metadata(op->instance));
-    _cleanup_(str_freep) char *state = text_dup(json_get_string(meta, OLD_STATE, "active"));
-
-    if (json_has(meta, OLD_STATE)) {
-        json_object_object_del(meta, OLD_STATE);
-        instance_set_system_metadata(op->instance, meta);
-    } else {
-        json_object_put(meta);
-    }
-    operation_save_state(op, state, NULL, "resuming");
-}
-
-static const struct operation_step resume_steps[] = {
-    {.name = "ports", .run = step_ports},
-    {.name = "resume", .run = step_resume},
-    {.name = "save", .run = step_save_resumed},
-    {0},
-};
-
-static const struct operation_kind resume_kind = {
-    .name = "resume",
-    .event = "compute_resume_instance",
-    .steps = resume_steps,
-    .data_size = sizeof(struct power),
-    .release = release,
-    .failed = save_error,
-};
-
-void instance_resume(struct agent *agent, struct rpc_request *request)
-{
-    operation_request(agent, request, &resume_kind);
-}
 
 /* ---- soft delete, restore ---- */
 
@@ -711,7 +359,7 @@ static const struct operation_kind soft_delete_kind = {
     .event = "compute_soft_delete_instance",
     .steps = soft_delete_steps,
     .data_size = sizeof(struct power),
-    .release = release,
+    .release = power_release,
 };
 
 void instance_soft_delete(struct agent *agent, struct rpc_request *request)
@@ -725,8 +373,8 @@ static void step_save_restored(struct operation *op)
 }
 
 static const struct operation_step restore_steps[] = {
-    {.name = "ports", .run = step_ports},
-    {.name = "launch", .run = step_launch},
+    {.name = "ports", .run = power_step_ports},
+    {.name = "launch", .run = power_step_launch},
     {.name = "save", .run = step_save_restored},
     {0},
 };
@@ -736,7 +384,7 @@ static const struct operation_kind restore_kind = {
     .event = "compute_restore_instance",
     .steps = restore_steps,
     .data_size = sizeof(struct power),
-    .release = release,
+    .release = power_release,
 };
 
 void instance_restore(struct agent *agent, struct rpc_request *request)

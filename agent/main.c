@@ -256,6 +256,8 @@ static void close_all(struct process *p)
     struct agent *agent = &p->agent;
 
     agent->closing = true;
+    for (struct migration *m = agent->migrations; m; m = m->next)
+        atomic_store(&m->wiring_ends, true);
     control_free(agent->control);
     drain_close(agent);
     if (agent->rpc)

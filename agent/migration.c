@@ -2,11 +2,11 @@
 /* Making, finding and ending migrations; jobs of migrations. Status and account: account.c. */
 #include "agent/migration.h"
 
+#include <assert.h>
+
 #include "agent/carrying.h"
 #include "agent/forwarding.h"
 #include "agent/parts.h"
-#include <assert.h>
-
 #include "lib/clock.h"
 #include "lib/json.h"
 #include "lib/log.h"

@@ -16,6 +16,7 @@
 #include "agent/policy.h"
 #include "agent/settings.h"
 #include "agent/story.h"
+#include "agent/turn.h"
 
 struct parts;
 
@@ -26,10 +27,12 @@ struct migration_progress {
     int64_t started_us; /* libvirt's call; 0 = not yet */
     int64_t ended_us;
     struct virt_job job; /* newest sample */
+    int64_t sampled_us;  /* when that was */
     bool has_job;
-    double throughput;         /* bytes a second, smoothed */
-    int64_t downtime_limit_ms; /* in force */
-    struct policy_told told;
+    double throughput;           /* bytes a second, smoothed */
+    int64_t downtime_limit_ms;   /* in force */
+    struct policy_told told;     /* by the newest sample */
+    int64_t told_us;             /* when that was */
     bool last_pass;              /* the guest is to be stopped at the end of the pass that runs */
     int64_t paused_us;           /* the guest stopped for the switch-over; 0 */
     int64_t resumed_us;          /* destination, or source after a failure; 0 */
@@ -85,6 +88,13 @@ struct migration {
     /* source, MiB/s, 0 = no limit: of memory, in force or from the start on; the same as libvirt's call got
      * it; of all disks together while they are copied, else 0 (source_bandwidth.c) */
     int64_t bandwidth_mib, bandwidth_given_mib, disks_bandwidth_mib;
+    struct migration_turn { /* source: to switch over (agent/source_turn.c) */
+        enum turn turn;
+        int64_t given_us, rests_us; /* as in struct turn_claim */
+        int64_t spared_us;          /* until then it gives way to nobody */
+        bool disturbed;             /* since the newest sample that taught the policy */
+        unsigned notes;             /* that were told of it */
+    } turn;
     struct policy policy;
     struct policy_start start;   /* source: what the policy chose before libvirt's call */
     struct measurement measured; /* source: before libvirt's call */
@@ -119,22 +129,29 @@ struct migration {
                                   destination: the answer was given, a guest may have come */
     bool abort_requested;
     bool abort_outstanding, abort_taken,
-        abort_again;        /* libvirt is being asked; said yes; said no at first */
-    int64_t abort_pause_us; /* until it is asked again; 0 = at first */
-    bool switching;         /* between the pause and its outcome: no samples, no tuning */
-    bool suspended_by_us;   /* force-complete paused the guest */
-    bool force_waits;       /* for libvirt's job */
-    bool memory_begun;      /* the disks, if any, are copied */
-    bool forcing;           /* and the call to libvirt is under way */
-    bool back_waits;        /* taking back waits for that call */
+        abort_again;              /* libvirt is being asked; said yes; said no at first */
+    int64_t abort_pause_us;       /* until it is asked again; 0 = at first */
+    int64_t bandwidth_wanted_mib; /* that libvirt was told, or will be */
+    bool bandwidth_outstanding;   /* it is being told; one call at a time, or they overtake */
+    bool bandwidth_unsure;        /* it may have another one: it is told once more */
+    atomic_bool switching;        /* between the pause and its outcome: no samples, no tuning */
+    bool suspended_by_us;         /* force-complete paused the guest */
+    bool force_waits;             /* for libvirt's job */
+    bool memory_begun;            /* the disks, if any, are copied */
+    bool forcing;                 /* and the call to libvirt is under way */
+    atomic_bool suspending;       /* and has come to the pause; set by its worker */
+    bool back_waits;              /* taking back waits for that call */
     bool post_copy_running, post_copy_possible;
-    bool post_copy_lost; /* its connection: the guest waits until it is recovered (both sides) */
-    bool post_copy_gone; /* the destination has no guest that could go on (both sides) */
-    bool post_copy_unstarted; /* destination: it was found paused */
+    bool post_copy_lost;   /* its connection: the guest waits until it is recovered (both sides) */
+    bool post_copy_gone;   /* the destination has no guest that could go on (both sides) */
+    bool post_copy_unseen; /* source: the destination has not told that it saw that, for long */
+    int64_t post_copy_lost_us; /* source: since then */
+    bool post_copy_unstarted;  /* destination: it was found paused */
     bool peer_is_ours; /* the destination's agent: it asks while it waits for the guest's memory */
     bool recovery_waits;       /* for the next try */
     int recovery_tries;        /* since it was lost */
     int64_t recovery_tried_us; /* the last one; 0 = none yet */
+    int64_t lost_period_us;    /* between the last sample and the next, while it is lost; else 0 */
     bool sample_outstanding;
     struct measure *measuring; /* the dirty rate, beside the preparation; NULL = not */
     bool start_held;           /* all is ready but that */
@@ -151,10 +168,11 @@ struct migration {
     char *destination_xml;
 
     /* destination */
-    atomic_bool called_off; /* its preparation, which asks for it on its worker */
-    bool announcing;        /* the ports' migrating_to is being written; the answer waits for it */
-    bool journaling;        /* and for the record */
-    bool wiring;            /* and for the networks' owner */
+    atomic_bool called_off;  /* its preparation, which asks for it on its worker */
+    bool announcing;         /* the ports' migrating_to is being written; the answer waits for it */
+    bool journaling;         /* and for the record */
+    bool wiring;             /* and for the networks' owner */
+    atomic_bool wiring_ends; /* that wait is in vain: it asks for it on its worker */
     bool task_ended; /* Nova is told, or being told, that the instance has no task any more */
     bool told_back;  /* the source said so: an action event is open */
     struct json_object *streams; /* connections of migrations here when the source was last asked */
@@ -204,6 +222,8 @@ void migration_save_counters(struct migration *migration);
 void migration_fail(struct migration *migration, const struct err *failure);
 /* Notes an action of policy or operator: log line, account. */
 void migration_note(struct migration *migration, const char *format, ...) _printf_(2, 3);
+/* What is told of it now: samples are half a second apart, and the time goes on between them. */
+struct policy_told migration_told(const struct migration *migration);
 /* The record that computectl shows (lib/control.h says what is in it). New reference. */
 struct json_object *migration_account(const struct migration *migration);
 
@@ -249,6 +269,10 @@ void migration_remove_record(struct migration *migration,
 /* Is what failed in the present state worth another try? While libvirtd is away always, otherwise a few times; what
  * the guest's state forbids is not. Counts in `tries`. */
 bool migration_tries_again(struct migration *migration, const struct err *failure);
+enum {
+    MIGRATION_TRY_PAUSE_US = 3000000, /* until then */
+    MIGRATION_LINGER_US = 2500000,    /* after the end: net_announce() repeats for so long */
+};
 /* At the agent's end: forgets jobs that wait, and their references. */
 void migration_drop_waiting(struct migration *migration);
 
@@ -300,6 +324,9 @@ void source_next(struct agent *agent);
 /* agent/source_bandwidth.c: makes the shares of live_migration_host_bandwidth anew and tells libvirt what
  * changed. Cheap; after anything that they depend on. */
 void source_share_bandwidth(struct agent *agent);
+/* agent/source_turn.c: looks anew whose turn it is to switch over, and makes the shares anew if that changed. Cheap;
+ * after anything that it depends on, and now and then. */
+void source_turns(struct agent *agent);
 int source_abort(struct migration *migration, struct err *e);
 int source_force_complete(struct migration *migration, struct err *e);
 int source_change_settings(struct migration *migration, struct json_object *changes, struct err *e);
@@ -313,7 +340,7 @@ void destination_accept(struct agent *agent, struct rpc_request *request); /* pr
 void destination_post(struct agent *agent, struct rpc_request *request);
 void destination_rollback(struct agent *agent, struct rpc_request *request);
 
-/* Of memory, in force: bytes a second; 0 = none. */
+/* agent/source_bandwidth.c: of memory, in force: bytes a second; 0 = none. */
 int64_t migration_bandwidth_limit(const struct migration *migration);
 /* agent/source_measure.c: what is known of a migration before it starts, for the policy. */
 struct policy_outlook source_outlook(const struct migration *migration);
@@ -322,8 +349,8 @@ struct policy_outlook source_outlook(const struct migration *migration);
 void monitor_start(struct migration *migration);
 void monitor_stop(struct migration *migration);
 void monitor_limits_changed(struct migration *migration);
-/* Another bandwidth_mib: libvirt is told, if the migration runs. */
-void monitor_bandwidth_changed(struct migration *migration);
+/* What stood still goes on: samples come at their usual pace again. */
+void monitor_look_now(struct migration *migration);
 /* libvirt says that a new pass over memory began: the best moment to look. */
 void monitor_iteration(struct migration *migration, int iteration);
 /* Final figures from the completed job's statistics. */

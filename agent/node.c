@@ -323,7 +323,7 @@ static void due(void *aux)
 
 void node_open(struct agent *agent)
 {
-    if (text_equal(cloud_provider_name(agent->cloud), "standalone"))
+    if (cloud_is_standalone(agent->cloud))
         return;
     struct node *node = NEW(struct node);
     node->agent = agent;

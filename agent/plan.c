@@ -184,7 +184,7 @@ static void make_instance(struct plan *plan, const char *metadata)
     _cleanup_(json_putp) struct json_object *settings = NULL;
     struct err e = ERR_INIT;
 
-    if (!text_equal(cloud_provider_name(agent->cloud), "standalone")) {
+    if (!cloud_is_standalone(agent->cloud)) {
         _cleanup_(json_putp) struct json_object *context = rpc_context_admin();
         cloud_instance_get(agent->cloud, context, plan->guest->uuid, instance_read, plan);
         return;

@@ -14,7 +14,7 @@ enum { MIB = 1 << 20 };
 
 static bool is_standalone(const struct plan *plan)
 {
-    return text_equal(cloud_provider_name(plan->agent->cloud), "standalone");
+    return cloud_is_standalone(plan->agent->cloud);
 }
 
 /* Nova's API takes no request for an instance that is in a task. */

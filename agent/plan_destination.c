@@ -178,7 +178,7 @@ static void group_checked(void *aux, const struct err *failure)
                         .release = visit_free,
                         .aux = v};
 
-    if (!text_equal(cloud_provider_name(v->agent->cloud), "standalone"))
+    if (!cloud_is_standalone(v->agent->cloud))
         checks_add_outcome(v->checks, v->agent->host, "server group", failure,
                            "its policy permits this host");
     workers_submit(v->agent->workers, &work);

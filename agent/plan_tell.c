@@ -144,7 +144,7 @@ static void foresee(const struct plan *plan, struct plan_sums *sums)
 /* Where the bandwidth that is reckoned with comes from. */
 static const char *bandwidth_from(const struct plan *plan, const struct plan_sums *sums)
 {
-    int64_t seen = host_pair_bandwidth(plan->agent, plan->destination);
+    int64_t seen = host_pair_known(plan->agent, plan->destination).bandwidth;
 
     if (sums->outlook.bandwidth <= 0)
         return "unknown";

@@ -81,7 +81,7 @@ static bool take_iteration(struct policy *policy, const struct policy_sample *sa
     if (policy->best_remaining == 0 || sample->memory_remaining < policy->best_remaining) {
         policy->best_remaining = sample->memory_remaining;
         policy->iterations_without_progress = 0;
-    } else {
+    } else if (!policy->disturbed) {
         policy->iterations_without_progress++;
     }
     return true;
@@ -96,7 +96,23 @@ static bool take(struct policy *policy, const struct policy_sample *sample)
     policy_forecast_take(policy, sample, new_pass);
     take_throughput(policy, sample);
     policy->has_sample = true;
+    if (new_pass && policy->disturbed) { /* longer than it would have been: so much was left */
+        policy->disturbed = false;
+        return false;
+    }
     return new_pass;
+}
+
+void policy_skip(struct policy *policy, const struct policy_sample *sample)
+{
+    bool new_pass = sample->iteration > policy->last_iteration;
+
+    policy->disturbed = true;
+    policy->last_iteration = sample->iteration;
+    policy_forecast_skip(policy, sample, new_pass);
+    policy->last_processed = sum(sample->memory_processed, sample->disk_processed);
+    policy->last_elapsed_us = sample->elapsed_us;
+    policy->has_sample = true;
 }
 
 /* ---- deciding ---- */

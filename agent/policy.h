@@ -60,6 +60,8 @@ struct policy_outlook {
     int64_t overhead_ms; /* learned part of a pause that does not depend on memory; 0 = not yet */
     int64_t
         pause_stray_ms; /* by how much pauses were told wrongly on the average; 0 = not known yet */
+    int64_t begin_ms;   /* from the call until something is copied; 0 = not known yet */
+    int64_t finish_ms;  /* from the guest's resumption until the job has ended; 0 = not known yet */
     int throttle_initial, throttle_increment; /* the operator's; 0 = the policy's */
 };
 
@@ -122,6 +124,8 @@ struct policy {
     int64_t memory_bytes;    /* of the guest; 0 = unknown */
     int64_t overhead_ms;     /* 0 = POLICY_OVERHEAD_MS */
     int64_t pause_stray_ms;  /* 0 = not known */
+    int64_t begin_ms;        /* 0 = not known */
+    int64_t finish_ms;       /* 0 = not known */
     int64_t link;            /* without a limit, bytes a second; 0 = unknown */
     int throttle_initial;    /* that libvirt was told; 0 = QEMU's */
     int throttle_increment;  /* the same */
@@ -138,10 +142,12 @@ struct policy {
     int64_t last_elapsed_us, last_processed;
     bool has_sample;
     /* policy_forecast.c */
-    double memory_throughput;         /* smoothed, in the memory phase alone; 0 = unknown */
-    double usual_throughput;          /* the same on the whole; 0 = unknown */
-    double disk_throughput;           /* while disks are copied; 0 = unknown */
-    double usual_over_s, disk_over_s; /* that they were seen */
+    int64_t copied_us; /* when something was seen copied for the first time; 0 = nothing yet */
+#define POLICY_COPIED_UNSEEN INT64_C(-1) /* it had begun before anybody looked */
+    double memory_throughput;            /* smoothed, in the memory phase alone; 0 = unknown */
+    double usual_throughput;             /* the same on the whole; 0 = unknown */
+    double disk_throughput;              /* while disks are copied; 0 = unknown */
+    double usual_over_s, disk_over_s;    /* that they were seen */
     int64_t last_disk_processed;
     int64_t bandwidth;     /* foreseen; 0 = unknown */
     int busy_percent;      /* of the guest's busiest processor; 0 = unknown */
@@ -153,12 +159,14 @@ struct policy {
     int64_t pass_began_us;
     double pass_size, pass_size_before; /* bytes at the begin of this pass, of the one before */
     int pass_throttle;                  /* that this pass began with */
+    double turn_share; /* of a throttled processor's sleep, that the turn of a pass waits for it */
     int64_t last_memory_processed, last_remaining, last_moved_us;
     /* policy_told.c: how far what is measured strays */
     double block_bytes, block_s;       /* of memory that left, since the last block was full */
     double rate_variance, rate_blocks; /* of a block's rate, relative; blocks that tell it */
     double dirtying_variance;          /* of what passes left, relative to what was foreseen */
     int dirtying_passes;               /* that tell it */
+    bool disturbed;                    /* the pass that runs: policy_skip() */
 };
 
 /* Nova's scale: max(2, memory GiB) + for each copied disk max(2, size GiB). */
@@ -189,6 +197,10 @@ void policy_measured(struct policy *policy, int seconds, int64_t bytes_per_s);
 struct policy_decision policy_step(struct policy *policy, const struct policy_limits *limits,
                                    const struct policy_sample *sample);
 
+/* Takes in a sample of a time in which the migration was slowed down for another one: how fast memory left, and how far
+ * the pass came, is nothing to judge by. */
+void policy_skip(struct policy *policy, const struct policy_sample *sample);
+
 /* The limits were changed by an operator: steps and timeouts are judged anew from now. */
 void policy_limits_changed(struct policy *policy);
 
@@ -208,6 +220,8 @@ struct policy_told {
 #define POLICY_TOLD_NOTHING ((struct policy_told){-1, -1, -1, -1, -1, -1, 0})
 struct policy_told policy_tell(const struct policy *policy, const struct policy_limits *limits,
                                const struct policy_sample *sample);
+/* The same `age_ms` later, when nothing new was seen since. */
+struct policy_told policy_told_later(struct policy_told told, int64_t age_ms);
 /* In whole seconds: the figure to the nearest, the ends outwards. */
 int64_t policy_told_s(int64_t ms);
 int64_t policy_told_low_s(int64_t ms);
@@ -218,6 +232,8 @@ bool policy_is_limited(const struct policy *policy, int64_t bandwidth_limit);
 bool policy_is_last_pass(const struct policy *policy, const struct policy_sample *sample);
 /* The part of a pause that does not depend on memory, after a pause that was expected and measured. */
 int64_t policy_learn_overhead_ms(int64_t known_ms, int64_t expected_ms, int64_t measured_ms);
+/* How long something takes that takes about as long each time; 0 = not known. */
+int64_t policy_learn_time_ms(int64_t known_ms, int64_t measured_ms);
 /* By how much pauses are told wrongly. */
 int64_t policy_learn_stray_ms(int64_t known_ms, int64_t expected_ms, int64_t measured_ms);
 /* What a link carries without its limit, after a measured pause in which so many bytes were sent. */

@@ -8,10 +8,12 @@
  *
  * While it runs: the downtime limit begins low, so that a guest that can be moved with a short pause is.
  * A pass that is not clearly smaller than the one before is evidence that the limit stands in the way: if
- * what is left fits into the longest pause, the limit becomes exactly that, else it grows by half.
+ * what is left fits into the longest pause, the limit becomes exactly that, else it grows by half. A guest that
+ * is slowed down so much that the pause is the lesser evil is given the pause.
  */
 #include "agent/policy_internal.h"
 
+#include <math.h>
 #include <stddef.h>
 
 enum {
@@ -56,18 +58,70 @@ enum {
 
 /* Above so much of the bandwidth that is more throttle than QEMU's own. */
 #define THROTTLED_FROM (THROTTLED_TO / (1.0 - POLICY_THROTTLE_INITIAL / 100.0))
+/* From so much of it on the guest does not converge by itself, however coarse the measurement is. */
+#define THROTTLED_SURELY (2.0 * THROTTLED_FROM)
+
+#define KEPT_LEAST     0.05  /* of what the guest does, with the first throttle */
+#define SAMPLED_PAGES  512.0 /* that QEMU compares of each GiB */
+#define INCREMENT_HALF 0.5   /* of what the first throttle leaves to the guest */
+
+/* The standard deviation of a dirty rate that was measured by samples over a second. */
+static double sampling_error(const struct policy_outlook *outlook)
+{
+    double memory = (double)outlook->memory_bytes, dirty = (double)outlook->dirty_rate;
+    double pages = SAMPLED_PAGES * memory / (double)(INT64_C(1) << 30);
+    double share = memory > 0.0 && dirty < memory ? dirty / memory : 0.0;
+
+    return share > 0.0 ? memory * sqrt(share * (1.0 - share) / pages) : 0.0;
+}
+
+/* How sure it is that the guest has to be slowed down, 0 to 1. */
+static double need_of_throttle(const struct policy_outlook *outlook)
+{
+    double part = (double)outlook->dirty_rate / (double)outlook->bandwidth;
+    double need = (part - THROTTLED_FROM) / (THROTTLED_SURELY - THROTTLED_FROM);
+
+    return need < 0.0 ? 0.0 : need > 1.0 ? 1.0 : need;
+}
+
+/*
+ * Throttle is a share of the processor's time, and takes the time that the guest would not have used first: one that
+ * dirties what it does in a fifth of the time is slowed down by nothing below 80 %. Too little throttle costs two
+ * passes for each further step, so that of a coarse measurement the upper end counts. Both only as far as it is sure
+ * that throttle is needed: QEMU may throttle a guest for a moment that would have converged by itself.
+ */
+static double wanted_throttle(const struct policy_outlook *outlook)
+{
+    double need = need_of_throttle(outlook);
+    double dirty = (double)outlook->dirty_rate + need * sampling_error(outlook);
+    double idle = outlook->busy_percent > 0 ? 1.0 - outlook->busy_percent / 100.0 : 0.0;
+    double kept = THROTTLED_TO * (double)outlook->bandwidth / dirty;
+
+    return 100.0 * (1.0 - (1.0 - need * idle) * fmax(kept, KEPT_LEAST));
+}
 
 static int start_throttle(const struct policy_limits *limits, const struct policy_outlook *outlook)
 {
-    double bandwidth = (double)outlook->bandwidth, dirty = (double)outlook->dirty_rate;
-
     if (outlook->throttle_initial > 0 || !limits->auto_converge ||
         limits->kind != POLICY_ADAPTIVE || outlook->bandwidth <= 0 || outlook->dirty_rate <= 0)
         return outlook->throttle_initial;
-    double percent = 100.0 * (1.0 - THROTTLED_TO * bandwidth / dirty);
+    double percent = wanted_throttle(outlook);
     if (percent <= POLICY_THROTTLE_INITIAL)
         return POLICY_THROTTLE_INITIAL;
-    return percent < 95.0 ? (int)(percent + 0.5) : 95;
+    return percent < POLICY_THROTTLE_MAX ? (int)(percent + 0.5) : POLICY_THROTTLE_MAX;
+}
+
+/*
+ * A guest that does not converge with a throttle that was made for it does more than was measured, as one does that
+ * rewrites its set several times in that second: nobody knows how much more.
+ */
+static int start_increment(int initial)
+{
+    int half = (int)(INCREMENT_HALF * (100 - initial));
+
+    return initial > POLICY_THROTTLE_INITIAL && half > POLICY_THROTTLE_INCREMENT
+               ? half
+               : POLICY_THROTTLE_INCREMENT;
 }
 
 static double longest_pause_s(const struct policy_limits *limits)
@@ -85,7 +139,8 @@ static bool is_hopeless(const struct policy_limits *limits, const struct policy_
 {
     double pause_s = longest_pause_s(limits);
 
-    if (!has_no_way_out(limits) || outlook->bandwidth <= 0 || outlook->dirty_rate <= 0)
+    if (limits->kind == POLICY_STEPPED || !has_no_way_out(limits) || outlook->bandwidth <= 0 ||
+        outlook->dirty_rate <= 0)
         return false;
     /* what was dirtied in a second is the least that the hot set has */
     double dirty = (double)outlook->dirty_rate / RATE_CERTAINLY;
@@ -102,6 +157,8 @@ struct policy policy_begin(const struct policy_outlook *outlook, const struct po
         .busy_percent = outlook->busy_percent,
         .overhead_ms = outlook->overhead_ms,
         .pause_stray_ms = outlook->pause_stray_ms,
+        .begin_ms = outlook->begin_ms,
+        .finish_ms = outlook->finish_ms,
         .link = outlook->link,
         .throttle_initial = start->throttle_initial,
         .throttle_increment = start->throttle_increment,
@@ -130,6 +187,8 @@ const char *policy_needs_no_rate(const struct policy_limits *limits,
     bool may_throttle = limits->auto_converge && outlook->throttle_initial == 0;
     double bandwidth = (double)outlook->bandwidth;
 
+    if (limits->kind == POLICY_STEPPED)
+        return "the stepped policy does not depend on it";
     if (MEASURE_WORTH * takes_s(outlook) >= 1.0)
         return NULL;
     if (!may_throttle && !has_no_way_out(limits))
@@ -168,7 +227,8 @@ struct policy_start policy_start(const struct policy_limits *limits,
                                    .downtime_ms = -1};
 
     if (start.throttle_initial != outlook->throttle_initial && start.throttle_increment == 0)
-        start.throttle_increment = policy.throttle_increment = POLICY_THROTTLE_INCREMENT;
+        start.throttle_increment = policy.throttle_increment =
+            start_increment(start.throttle_initial);
     policy.usual_throughput = outlook->bandwidth > 0 ? (double)outlook->bandwidth : 0.0;
     policy.has_sample = true;
     struct policy_told told = policy_tell(&policy, limits, &sample);
@@ -193,15 +253,29 @@ static int64_t grown(int64_t limit_ms, int64_t most_ms)
     return next_ms < most_ms ? next_ms : most_ms;
 }
 
+/*
+ * The next pass takes the guest as long as the pause would, with the throttle in force, and leaves it a pause that is
+ * shorter by as much as passes shrink: if that is more in all than the pause that would end it now, that one is better.
+ */
+static bool throttle_is_worse(double size, double size_before, int throttle_percent)
+{
+    return throttle_percent > 0 && size + throttle_percent / 100.0 * size_before >= size_before;
+}
+
 int64_t policy_adaptive_limit_ms(int64_t limit_ms, int64_t most_ms, double size, double size_before,
-                                 double throughput)
+                                 double throughput, int throttle_percent)
 {
     if (limit_ms >= most_ms)
         return most_ms;
-    if (throughput <= 0.0 || size_before <= 0.0 || size < PROGRESS * size_before)
+    if (throughput <= 0.0 || size_before <= 0.0)
+        return limit_ms;
+    int64_t needed_ms = policy_saturated(1000.0 * MARGIN * size / throughput + 1.0);
+    if (needed_ms > limit_ms && needed_ms <= most_ms &&
+        throttle_is_worse(size, size_before, throttle_percent))
+        return needed_ms;
+    if (size < PROGRESS * size_before)
         return limit_ms;
     int64_t step_ms = grown(limit_ms, most_ms);
-    int64_t needed_ms = policy_saturated(1000.0 * MARGIN * size / throughput + 1.0);
     /* it should have ended with this limit: the hypervisor reckons with less than we measure */
     if (needed_ms <= limit_ms)
         return step_ms;
@@ -217,6 +291,13 @@ static struct policy_decision set_downtime(struct policy *policy, int64_t downti
 
     d.downtime_ms = policy->downtime_set_ms = downtime_ms;
     return d;
+}
+
+static const char *why_raised(const struct policy *policy)
+{
+    return policy->pass_size < PROGRESS * policy->pass_size_before
+               ? "a pause costs the guest less than another pass with its throttle"
+               : "without progress";
 }
 
 static bool misses_the_timeout(const struct policy *policy, const struct policy_limits *limits,
@@ -241,9 +322,9 @@ static struct policy_decision downtime(struct policy *policy, const struct polic
         return policy_decision(POLICY_NOTHING, NULL, policy, sample);
     int64_t wanted_ms =
         policy_adaptive_limit_ms(now_ms, most_ms, policy->pass_size, policy->pass_size_before,
-                                 policy_memory_rate(policy, sample));
+                                 policy_memory_rate(policy, sample), sample->throttle_percent);
     if (wanted_ms != now_ms)
-        return set_downtime(policy, wanted_ms, "without progress", sample);
+        return set_downtime(policy, wanted_ms, why_raised(policy), sample);
     if (now_ms < most_ms && misses_the_timeout(policy, limits, sample))
         return set_downtime(policy, grown(now_ms, most_ms),
                             "it would not end before the completion timeout", sample);

@@ -144,6 +144,17 @@ static int insert(struct policy_dirtying *d, int at, struct policy_point point)
     return at;
 }
 
+/* The point came later than it was: what is behind it, or beside it now, tells of the same time. */
+static void drop_overtaken(struct policy_dirtying *d, int at)
+{
+    int next = at + 1;
+
+    while (next < d->count && d->points[next].seconds <= d->points[at].seconds)
+        next++;
+    memmove(&d->points[at + 1], &d->points[next], (size_t)(d->count - next) * sizeof(*d->points));
+    d->count -= next - (at + 1);
+}
+
 void policy_dirtying_take(struct policy_dirtying *d, double seconds, double bytes)
 {
     int at = 0;
@@ -155,6 +166,7 @@ void policy_dirtying_take(struct policy_dirtying *d, double seconds, double byte
     if (at < d->count && d->points[at].seconds < seconds * NEAR) {
         bytes = policy_dirtied(d, seconds) * (1.0 - BLEND) + BLEND * bytes;
         d->points[at] = (struct policy_point){seconds, bytes};
+        drop_overtaken(d, at);
     } else {
         at = insert(d, at, (struct policy_point){seconds, bytes});
     }

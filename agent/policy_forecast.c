@@ -10,12 +10,16 @@ enum { PASSES_MAX = 300 };
 
 #define FAST_S         0.5  /* time constants of rates: what is so now, */
 #define SLOW_S         20.0 /* and what is so on the whole */
+#define FORESEEN_S     2.0  /* that a rate was seen which was foreseen */
 #define SURPRISE       1.6 /* times by which the one leaves the other: the link is another one now */
 #define ZERO_BPS       (2.0 * 1024.0 * 1024.0 * 1024.0) /* pages of zeros are only looked at */
 #define ANY_PASS_S     600.0                            /* longer than what is looked at */
 #define BLEND          0.5
-#define LIMITED        0.8 /* of the limit: it is what holds memory back */
-#define NEARLY         0.5 /* the same where it is known that the link has more */
+#define MEASURED_IN    1048576.0 /* bytes a second: measurements are cut to whole ones */
+#define SLICE_S        0.01      /* that QEMU lets a throttled processor run between two sleeps */
+#define TURN_SEEN      5.0       /* a pass shorter than so many sleeps shows what its turn took */
+#define LIMITED        0.8       /* of the limit: it is what holds memory back */
+#define NEARLY         0.5       /* the same where it is known that the link has more */
 #define USUAL_HEADROOM 4.0
 #define LEAST_PAUSE_MS 5.0 /* that memory takes in a pause, for learning */
 
@@ -49,10 +53,26 @@ static double smoothed(double before, double rate, double passed_s, double const
     return before > 0.0 ? before + (rate - before) * passed_s / (passed_s + constant_s) : rate;
 }
 
-/* How fast all leaves on the whole. It is the mean of what was seen until that is long enough. */
+/* While disks are copied: what they get tells of the link, and so does what was foreseen. */
+static double rate_before_memory(const struct policy *policy)
+{
+    double foreseen = positive(policy->bandwidth);
+
+    if (foreseen <= 0.0 || policy->disk_throughput <= 0.0)
+        return foreseen + policy->disk_throughput;
+    return 0.5 * (foreseen + policy->disk_throughput);
+}
+
+/* How fast all leaves on the whole: what was foreseen, until enough was seen, as the first second has more in buffers
+ * than on the link. It is the mean of what was seen until that is long enough. */
 static void take_usual(struct policy *policy, double rate, double passed_s)
 {
-    double seen_s = policy->usual_over_s + passed_s, now = policy->memory_throughput;
+    double now = policy->memory_throughput;
+    if (policy->usual_over_s <= 0.0) {
+        policy->usual_throughput = rate_before_memory(policy);
+        policy->usual_over_s = policy->usual_throughput > 0.0 ? FORESEEN_S : 0.0;
+    }
+    double seen_s = policy->usual_over_s + passed_s;
 
     policy->usual_over_s = seen_s < SLOW_S ? seen_s : SLOW_S;
     policy->usual_throughput += (rate - policy->usual_throughput) * passed_s / policy->usual_over_s;
@@ -62,10 +82,34 @@ static void take_usual(struct policy *policy, double rate, double passed_s)
     }
 }
 
+/* Emulated processors, and those of KVM with a dirty ring, are waited for at the turn of a pass: QEMU goes on when the
+ * last of them has slept. At 99 % of throttle that is a second. */
+static double sleep_s(int throttle)
+{
+    double share = within(throttle, 0, POLICY_THROTTLE_MAX) / 100.0;
+
+    return SLICE_S * share / (1.0 - share);
+}
+
+static void take_turn(struct policy *policy, double lasted_s, double sent)
+{
+    double sleep = sleep_s(policy->pass_throttle), sending_s = sent / policy->usual_throughput;
+
+    if (sleep <= 0.0 || policy->usual_throughput <= 0.0 || sending_s > TURN_SEEN * sleep)
+        return;
+    double share = (lasted_s - sending_s) / sleep;
+    share = share < 0.0 ? 0.0 : least(share, 1.0);
+    policy->turn_share += BLEND * (share - policy->turn_share);
+}
+
 /* The time that pages of zeros took, which cost no bandwidth, does not count. */
 static void take_rates(struct policy *policy, const struct policy_sample *sample, double passed_s,
                        bool new_pass)
 {
+    bool knows = policy->usual_over_s > FORESEEN_S + 1.0;
+
+    if (new_pass && knows && policy->pass_throttle > 0)
+        return; /* that was no sending alone: see take_turn() */
     double sent = (double)sample->memory_processed - (double)policy->last_memory_processed;
     double fell = (double)policy->last_remaining - (double)sample->memory_remaining;
 
@@ -97,7 +141,9 @@ static void take_disk_rate(struct policy *policy, const struct policy_sample *sa
 void policy_measured(struct policy *policy, int seconds, int64_t bytes_per_s)
 {
     if (policy->passes_seen == 0 && seconds > 0 && bytes_per_s >= 0)
-        policy_dirtying_take(&policy->dirtying, seconds, (double)bytes_per_s * seconds);
+        policy_dirtying_take(&policy->dirtying, seconds,
+                             ((double)bytes_per_s + (bytes_per_s > 0 ? MEASURED_IN / 2.0 : 0.0)) *
+                                 seconds);
 }
 
 /* A pass ended after `lasted_s`, and `dirtied` is what it left. */
@@ -117,8 +163,12 @@ static void begin_pass(struct policy *policy, const struct policy_sample *sample
 
     /* neither what came before the first pass teaches anything, nor do passes of which one was missed */
     if (policy->pass_size > 0.0 && sample->iteration == policy->pass_iteration + 1 &&
-        lasted_s > 0.01)
+        lasted_s > 0.01) {
+        if (!policy->disturbed) /* it waited for another migration, not for its guest */
+            take_turn(policy, lasted_s,
+                      (double)sample->memory_processed - (double)policy->pass_processed);
         take_pass(policy, lasted_s, size);
+    }
     policy->pass_iteration = sample->iteration;
     policy->pass_size_before = policy->pass_size;
     policy->pass_size = size;
@@ -136,11 +186,18 @@ void policy_forecast_take(struct policy *policy, const struct policy_sample *sam
         take_rates(policy, sample, passed_s, new_pass);
     else if (policy->has_sample)
         take_disk_rate(policy, sample, passed_s);
+    policy_forecast_skip(policy, sample, new_pass);
+}
+
+void policy_forecast_skip(struct policy *policy, const struct policy_sample *sample, bool new_pass)
+{
     if (new_pass)
         begin_pass(policy, sample);
     if (sample->memory_processed != policy->last_memory_processed || sample->disk_remaining > 0 ||
         sample->iteration < 1)
         policy->last_moved_us = sample->elapsed_us;
+    if (policy->copied_us == 0 && (sample->iteration >= 1 || sample->disk_processed > 0))
+        policy->copied_us = sample->elapsed_us;
     policy->last_memory_processed = sample->memory_processed;
     policy->last_disk_processed = sample->disk_processed;
     policy->last_remaining = sample->memory_remaining;
@@ -166,11 +223,26 @@ struct ahead {
     double pause_rate;        /* that it will be: the limit is lifted */
     double size, size_before; /* of this pass, of the one before */
     double lasts_s, left_s;   /* this pass: in all, still */
+    double turn_share;
     int throttle, initial, increment, busy_percent;
     int high; /* passes that dirtied too much since the last step */
     int iteration;
     double limit_ms;
 };
+
+/* The points of measurements stray each for itself: the first one by so much more than the last. */
+static void bend(struct policy_dirtying *d, double factor)
+{
+    if (d->count == 0)
+        return;
+    const struct policy_point *last = &d->points[d->count - 1];
+
+    for (int i = 0; i < d->count - 1; i++) {
+        double straight = last->bytes * d->points[i].seconds / last->seconds;
+        double bytes = d->points[i].bytes * factor;
+        d->points[i].bytes = bytes < straight ? straight : least(bytes, last->bytes);
+    }
+}
 
 /* Where no pass was seen, as after a restart of the agent, the hypervisor's own figure must do: it is taken for a
  * guest that does not slow down. */
@@ -188,6 +260,7 @@ static struct policy_dirtying dirtying_of(const struct policy *policy,
     }
     for (int i = 0; i < seen.count; i++)
         seen.points[i].bytes *= scenario->dirtying;
+    bend(&seen, scenario->bend);
     return seen;
 }
 
@@ -225,21 +298,11 @@ static double first_pass_left_s(const struct policy *policy, const struct policy
     return unsent / rate + (left - unsent) / ZERO_BPS;
 }
 
-/* While disks are copied: what they get tells of the link, and so does what was foreseen. */
-static double rate_before_memory(const struct policy *policy)
-{
-    double foreseen = positive(policy->bandwidth);
-
-    if (foreseen <= 0.0 || policy->disk_throughput <= 0.0)
-        return foreseen + policy->disk_throughput;
-    return 0.5 * (foreseen + policy->disk_throughput);
-}
-
 static double usual_rate(const struct policy *policy, const struct policy_sample *sample)
 {
     double rate = policy->usual_throughput;
 
-    if (rate <= 0.0 && sample->iteration < 1)
+    if (rate <= 0.0)
         rate = rate_before_memory(policy);
     return rate > 0.0 ? rate : policy_memory_rate(policy, sample);
 }
@@ -258,6 +321,7 @@ static struct ahead now(const struct policy *policy, const struct policy_limits 
         .most = positive(policy->touched_bytes > 0 ? policy->touched_bytes : policy->memory_bytes),
         .rate = rate,
         .busy_percent = policy->busy_percent,
+        .turn_share = policy->turn_share,
         .size = policy->pass_size > left ? policy->pass_size : left,
         .size_before = policy->pass_size_before,
         .throttle = within(sample->throttle_percent, 0, POLICY_THROTTLE_MAX),
@@ -272,6 +336,7 @@ static struct ahead now(const struct policy *policy, const struct policy_limits 
     if (left <= 0.0 && sample->iteration < 1)
         a.size = left = (double)policy->memory_bytes; /* disks are copied: memory has not begun */
     a.left_s = sample->iteration <= 1 ? first_pass_left_s(policy, sample, left, rate) : left / rate;
+    a.left_s += a.turn_share * sleep_s(a.throttle);
     a.lasts_s = (passed_s > 0.0 ? passed_s : 0.0) + a.left_s;
     return a;
 }
@@ -301,11 +366,12 @@ static void next_pass(struct ahead *a, const struct policy_limits *limits, doubl
         next_throttle(a, dirtied);
     a->size_before = a->size;
     a->size = dirtied;
-    a->lasts_s = a->left_s = dirtied / a->rate;
+    a->lasts_s = a->left_s = dirtied / a->rate + a->turn_share * sleep_s(a->throttle);
     a->iteration++;
     if (limits->kind == POLICY_ADAPTIVE && a->iteration > 1)
-        a->limit_ms = (double)policy_adaptive_limit_ms(
-            (int64_t)a->limit_ms, limits->downtime_limit_ms, a->size, a->size_before, a->rate);
+        a->limit_ms =
+            (double)policy_adaptive_limit_ms((int64_t)a->limit_ms, limits->downtime_limit_ms,
+                                             a->size, a->size_before, a->rate, a->throttle);
 }
 
 bool policy_is_limited(const struct policy *policy, int64_t bandwidth_limit)
@@ -391,6 +457,7 @@ struct policy_forecast policy_forecast(const struct policy *policy,
     const struct policy_scenario as_it_looks = {.rate = 1.0,
                                                 .rate_now = 1.0,
                                                 .dirtying = 1.0,
+                                                .bend = 1.0,
                                                 .headroom = USUAL_HEADROOM,
                                                 .unknown = POLICY_UNKNOWN_MIDDLE};
 
@@ -465,14 +532,20 @@ int64_t policy_learn_overhead_ms(int64_t known_ms, int64_t expected_ms, int64_t 
     return learned < 1.0 ? 1 : learned > MOST_MS ? MOST_MS : (int64_t)learned;
 }
 
-int64_t policy_learn_stray_ms(int64_t known_ms, int64_t expected_ms, int64_t measured_ms)
+int64_t policy_learn_time_ms(int64_t known_ms, int64_t measured_ms)
 {
-    double stray = (double)measured_ms - (double)expected_ms;
-    double learned = stray < 0.0 ? -stray : stray;
+    double learned = (double)measured_ms;
 
     if (known_ms > 0)
         learned = (1.0 - BLEND) * (double)known_ms + BLEND * learned;
     return learned < 1.0 ? 1 : policy_saturated(learned);
+}
+
+int64_t policy_learn_stray_ms(int64_t known_ms, int64_t expected_ms, int64_t measured_ms)
+{
+    double stray = (double)measured_ms - (double)expected_ms;
+
+    return policy_learn_time_ms(known_ms, policy_saturated(stray < 0.0 ? -stray : stray));
 }
 
 int64_t policy_learn_link(int64_t known, int64_t rest, int64_t overhead_ms, int64_t measured_ms)

@@ -30,9 +30,9 @@ int64_t policy_stepped_limit_ms(const struct policy *policy, const struct policy
 struct policy_decision policy_adaptive_step(struct policy *policy,
                                             const struct policy_limits *limits,
                                             const struct policy_sample *sample, bool new_pass);
-/* The limit for a pass that begins with `size` bytes after one of `size_before`. */
+/* The limit for a pass that begins with `size` bytes after one of `size_before`, under that throttle. */
 int64_t policy_adaptive_limit_ms(int64_t limit_ms, int64_t most_ms, double size, double size_before,
-                                 double throughput);
+                                 double throughput, int throttle_percent);
 
 /* policy_dirtying.c: a measurement comes in; bytes that are dirtied in so many seconds without throttle. */
 void policy_dirtying_take(struct policy_dirtying *dirtying, double seconds, double bytes);
@@ -54,6 +54,7 @@ struct policy_scenario {
     double rate;     /* at which memory leaves from now on */
     double rate_now; /* at the very end of it, when the pause is decided on and in it */
     double dirtying; /* what the guest dirties */
+    double bend;     /* the same of the shorter times alone */
     double headroom; /* of the link above a limit, where nothing else is known of it */
     struct policy_unknown unknown; /* these are no factors */
 };
@@ -66,6 +67,7 @@ struct policy_forecast {
     bool pause_known; /* false before anything is known of the dirty rate */
 };
 void policy_forecast_take(struct policy *policy, const struct policy_sample *sample, bool new_pass);
+void policy_forecast_skip(struct policy *policy, const struct policy_sample *sample, bool new_pass);
 struct policy_forecast policy_forecast(const struct policy *policy,
                                        const struct policy_limits *limits,
                                        const struct policy_sample *sample);

@@ -32,7 +32,7 @@ enum {
 #define USUAL_PASSES   2.0
 #define USUAL_OVERHEAD 0.25  /* of the overhead, before any pause was measured */
 #define DRIFT          0.03  /* that no measurement foretells */
-#define WIDTH          1.3   /* chosen so that the truth is within in four of five model runs */
+#define WIDTH          1.4   /* chosen so that the truth is within in four of five model runs */
 #define NORMAL         1.702 /* of the logistic distribution's spread to the normal one's */
 #define MEAN_TO_SPREAD 1.25
 #define LEAST_LARGEST  1.2 /* the set of a guest that did not slow down, times what was seen */
@@ -82,7 +82,7 @@ void policy_told_take_pass(struct policy *policy, double seconds, double dirtied
 /* ---- how far it may stray ---- */
 
 struct spreads {
-    double rate, rate_now, dirtying, overhead_ms;
+    double rate, rate_now, dirtying, bend, overhead_ms;
 };
 
 static double rate_variance(const struct policy *policy)
@@ -130,6 +130,7 @@ static struct spreads spreads_of(const struct policy *policy, double left_s)
         .rate = WIDTH * rate_spread(policy, left_s),
         .rate_now = WIDTH * sqrt(rate_variance(policy)),
         .dirtying = WIDTH * dirtying_spread(policy),
+        .bend = sqrt(sampling_variance(policy)),
         .overhead_ms = policy->pause_stray_ms > 0 ? MEAN_TO_SPREAD * (double)policy->pause_stray_ms
                                                   : USUAL_OVERHEAD * overhead_ms(policy),
     };
@@ -137,15 +138,15 @@ static struct spreads spreads_of(const struct policy *policy, double left_s)
 
 /* ---- the members ---- */
 
-enum dimension { RATE, RATE_NOW, DIRTYING, FAST, LARGEST, HEADROOM, OVERHEAD, DIMENSIONS };
+enum dimension { RATE, RATE_NOW, DIRTYING, FAST, LARGEST, HEADROOM, BEND, OVERHEAD, DIMENSIONS };
 
 /* Between 0 and 1, so that the members fill the space of all dimensions evenly. */
 static double even(int member, enum dimension dimension)
 {
     static const double steps[DIMENSIONS] = {
-        0.9113115297, 0.8304887041, 0.7568339273, 0.6897114841,
-        0.6285420277, 0.5727975969, 0.5219970544,
-    }; /* powers of the inverse of the root of x^8 = x + 1 */
+        0.9215993196, 0.8493453059, 0.7827560561, 0.7213874487,
+        0.6648301820, 0.6127070434, 0.5646703943, 0.5203998512,
+    }; /* powers of the inverse of the root of x^9 = x + 1 */
     double whole;
 
     return modf(0.5 + steps[dimension] * member, &whole);
@@ -170,6 +171,7 @@ static struct policy_scenario scenario(const struct spreads *spreads, int member
         .rate = exp(spreads->rate * normal(member, RATE)),
         .rate_now = exp(spreads->rate_now * normal(member, RATE_NOW)),
         .dirtying = exp(spreads->dirtying * normal(member, DIRTYING)),
+        .bend = exp(spreads->bend * normal(member, BEND)),
         .headroom = evenly_by_ratio(1.0, MOST_HEADROOM, even(member, HEADROOM)),
         .unknown = {.fast = even(member, FAST),
                     .largest = evenly_by_ratio(LEAST_LARGEST, MOST_LARGEST, even(member, LARGEST))},
@@ -214,6 +216,17 @@ static void tell_pause(struct policy_told *t, double *pauses_ms, int count)
     t->pause_high_ms = told_end(pauses_ms[count - 1 - count / TAIL]);
 }
 
+/* What takes its time besides disks and memory: libvirt's part before anything is copied, as far as it is still to
+ * come, and after the guest runs again. */
+static double around_ms(const struct policy *policy, const struct policy_sample *sample)
+{
+    double begin = policy->copied_us != 0 || policy->post_copy_started
+                       ? 0.0
+                       : (double)policy->begin_ms - (double)sample->elapsed_us / 1000.0;
+
+    return fmax(begin, 0.0) + (double)policy->finish_ms;
+}
+
 /* Before the first pass has ended, and without a measurement: it may dirty nothing or anything. */
 static bool knows_nothing(const struct policy *policy, const struct policy_sample *sample)
 {
@@ -234,7 +247,8 @@ struct policy_told policy_tell(const struct policy *policy, const struct policy_
         const struct policy_scenario s = scenario(&spreads, i);
         struct policy_forecast f = policy_forecast_of(policy, limits, sample, &s);
         double overhead = overhead_ms(policy) + spreads.overhead_ms * normal(i, OVERHEAD);
-        times_s[i] = f.ends ? f.time_s : INFINITY;
+        double around = around_ms(policy, sample) * (1.0 + USUAL_OVERHEAD * normal(i, OVERHEAD));
+        times_s[i] = f.ends ? f.time_s + (fmax(overhead, 0.0) + around) / 1000.0 : INFINITY;
         if (f.ends) /* what does not end has no pause */
             pauses_ms[ending++] = f.pause_ms + fmax(overhead, 0.0);
     }
@@ -247,6 +261,19 @@ struct policy_told policy_tell(const struct policy *policy, const struct policy_
         t.pause_ms = sample->downtime_ms; /* the hypervisor's own */
     t.pause_rest = middle.pause_known ? policy_saturated(middle.rest) : 0;
     return t;
+}
+
+static int64_t later(int64_t ms, int64_t age_ms)
+{
+    return ms < 0 ? -1 : ms > age_ms ? ms - age_ms : 0;
+}
+
+struct policy_told policy_told_later(struct policy_told told, int64_t age_ms)
+{
+    told.time_left_ms = later(told.time_left_ms, age_ms);
+    told.time_left_low_ms = later(told.time_left_low_ms, age_ms);
+    told.time_left_high_ms = later(told.time_left_high_ms, age_ms);
+    return told;
 }
 
 int64_t policy_told_s(int64_t ms)

@@ -155,10 +155,8 @@ int migration_from_record(struct agent *agent, struct json_object *record, struc
     }
     read_flags(m, record);
     m->bindings.active = BINDINGS_UNKNOWN; /* the former agent may have asked for either */
-    if (m->guest) {
-        free(m->instance_name);
-        m->instance_name = text_dup(m->guest->name);
-    }
+    if (m->guest)
+        text_replace(&m->instance_name, m->guest->name);
     *out = m;
     return 0;
 }

@@ -58,6 +58,7 @@ static void resume_source(struct migration *m)
     case MACHINE_SOURCE_RECOVERING:
         m->destination_prepared = true;
         m->holds_place = true;
+        m->bandwidth_unsure = true; /* it may have given way when the agent died */
         m->agent->running_out++;
         m->state = MACHINE_SOURCE_OBSERVING;
         source_observe(m);

@@ -39,6 +39,11 @@ void source_ready(struct migration *migration);
 /* agent/source_bandwidth.c: what a migration of that limit (MiB/s, 0 = none) would have in force if it had a place
  * beside those that have one now; 0 = no limit. */
 int64_t source_bandwidth_foreseen(const struct agent *agent, int64_t limit_mib);
+/* MiB as bytes, at most what an int64_t holds. */
+int64_t source_bandwidth_bytes(int64_t mib);
+
+/* agent/source_turn.c: it gives way to nobody for a while: what an operator asked for is done first. */
+void source_turn_spare(struct migration *migration);
 
 /* agent/source.c: what a migration that came now would find. */
 struct source_queue {
@@ -48,7 +53,7 @@ struct source_queue {
 };
 struct source_queue source_queue_foreseen(struct agent *agent, int64_t memory_mb);
 
-/* agent/source.c: libvirt's call for a post-copy that lost its connection. */
+/* agent/source_run.c: libvirt's call for a post-copy that lost its connection. */
 void source_call_again(struct migration *migration);
 
 /* agent/source_post_copy.c */
@@ -63,13 +68,36 @@ void source_post_copy_recovered(struct migration *migration, int64_t at_us);
 /* Something happened to the domain: in RECOVERING, while nothing is tried, it is looked at now. */
 void source_post_copy_look(struct migration *migration);
 
-/* agent/source_end.c */
-/* libvirt's call came back, or observation told the end. */
-/* The call that pauses the guest by force has ended: taking back may go on. */
-void source_forcing_ended(struct migration *migration);
-void source_outcome(struct migration *migration, enum virt_outcome outcome, const struct err *e);
-/* Lets the next queued migration run. */
+/* agent/source.c: lets the next queued migration run. */
 void source_give_up_place(struct migration *migration);
+
+/* agent/source_tune.c: what libvirt is told while it moves the guest; each returns at once. */
+/* Between libvirt's call and its outcome, as far as this agent knows. */
+bool source_is_running(const struct migration *migration);
+/* Another bandwidth_mib: libvirt is told, if the migration runs. */
+void source_bandwidth_changed(struct migration *migration);
+/* Libvirt answers: it is told again if it may not know the bandwidth in force, so that nobody stays slowed down. */
+void source_make_bandwidth_sure(struct migration *migration);
+/* For a guest that is paused by force: what is left goes as fast as it may. */
+void source_lift_bandwidth(struct migration *migration);
+void source_set_downtime(struct migration *migration, int64_t downtime_ms);
+/* `why` is for the account. */
+void source_start_post_copy(struct migration *migration, const char *why);
+/* By post-copy where it is possible, by a pause otherwise; waits for libvirt's job (force_waits). */
+void source_force(struct migration *migration, const char *why);
+void source_force_waiting(struct migration *migration);
+/* Wanted, and libvirt has not said yes: it had no job yet, or was away. */
+bool source_abort_is_due(const struct migration *migration);
+/* Asks libvirt if it is due. */
+void source_abort_again(struct migration *migration);
+/* After how long that is next; each time longer. */
+int64_t source_abort_pause_us(struct migration *migration);
+
+/* agent/source_roll_back.c: the call that pauses the guest by force has ended: taking back may go on. */
+void source_forcing_ended(struct migration *migration);
+
+/* agent/source_end.c: libvirt's call came back, or observation told the end. */
+void source_outcome(struct migration *migration, enum virt_outcome outcome, const struct err *e);
 
 /* agent/bindings.c. At the pause, and when the guest runs here again: asked at once, answered later. */
 void bindings_switch(struct migration *migration);

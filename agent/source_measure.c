@@ -3,8 +3,9 @@
  * What the policy knows before the start. The dirty rate is measured from the check on (agent/measure_early.h), or
  * from the request on, while the destination prepares itself; what is left of that second when all else is ready is
  * waited for, where the figure may decide something (policy_needs_no_rate()), and no longer. Where it cannot, the
- * guest is moved at once, and the figure, which is in QEMU then, is taken when it is there (agent/monitor.c). A
- * measurement that fails costs nothing but the figure.
+ * guest is moved at once, and the figure, which is in QEMU then, is taken when it is there (agent/monitor.c). The
+ * stepped policy never waits; what is measured serves its forecast alone. A measurement that fails costs nothing but
+ * the figure.
  *
  * One that was waited for is followed by a second one, which goes on while the guest is moved already: what the guest
  * dirties in a longer time tells how large the part of memory is that it keeps on writing, which decides how long all
@@ -12,6 +13,7 @@
  */
 #include "agent/source.h"
 
+#include <stdio.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -54,21 +56,11 @@ static unsigned copied_disks(const struct outlook_facts *facts, int64_t *sizes, 
     return count;
 }
 
-static int64_t bandwidth_limit(int64_t mib)
-{
-    return mib > INT64_MAX / MIB ? INT64_MAX : mib * MIB;
-}
-
-int64_t migration_bandwidth_limit(const struct migration *m)
-{
-    return bandwidth_limit(m->bandwidth_mib);
-}
-
 static int64_t bandwidth_to(const struct agent *agent, const struct outlook_facts *facts)
 {
     int64_t mib = facts->bandwidth_mib;
-    int64_t limit = bandwidth_limit(mib);
-    int64_t seen = host_pair_bandwidth(agent, facts->destination);
+    int64_t limit = source_bandwidth_bytes(mib);
+    int64_t seen = host_pair_known(agent, facts->destination).bandwidth;
 
     if (limit == 0)
         return seen;
@@ -78,6 +70,7 @@ static int64_t bandwidth_to(const struct agent *agent, const struct outlook_fact
 struct policy_outlook source_outlook_of(const struct agent *agent,
                                         const struct outlook_facts *facts)
 {
+    const struct host_pair_known known = host_pair_known(agent, facts->destination);
     const struct conf *conf = agent->conf;
     const struct virt_guest *guest = facts->guest;
     int64_t sizes[64], memory_mb = instance_flavor_memory_mb(facts->instance);
@@ -92,10 +85,12 @@ struct policy_outlook source_outlook_of(const struct agent *agent,
         .dirty_rate = facts->measured.dirty_rate,
         .busy_percent = facts->measured.busy_percent,
         .bandwidth = bandwidth_to(agent, facts),
-        .bandwidth_limit = bandwidth_limit(facts->bandwidth_mib),
-        .link = host_pair_link(agent, facts->destination),
-        .pause_stray_ms = host_pair_pause_stray_ms(agent, facts->destination),
-        .overhead_ms = host_pair_overhead_ms(agent, facts->destination),
+        .bandwidth_limit = source_bandwidth_bytes(facts->bandwidth_mib),
+        .link = known.link,
+        .pause_stray_ms = known.pause_stray_ms,
+        .overhead_ms = known.overhead_ms,
+        .begin_ms = known.begin_ms,
+        .finish_ms = known.finish_ms,
         .throttle_initial = (int)conf_int(conf, CONF_libvirt_live_migration_auto_converge_initial),
         .throttle_increment =
             (int)conf_int(conf, CONF_libvirt_live_migration_auto_converge_increment),
@@ -129,10 +124,12 @@ static void rate_text(int64_t bytes_per_s, char *out, size_t size)
 /* Only a start that was chosen is worth a line in the account. */
 static void tell_start(struct migration *m, const struct policy_outlook *outlook)
 {
-    char dirty[32], bandwidth[32] = "unknown";
+    char dirty[32], bandwidth[32] = "unknown", busy[48] = "";
 
     if (outlook->dirty_rate < 0)
         return;
+    if (outlook->busy_percent > 0)
+        (void)snprintf(busy, sizeof(busy), ", busiest processor at %d %%", outlook->busy_percent);
     rate_text(outlook->dirty_rate, dirty, sizeof(dirty));
     if (outlook->bandwidth > 0)
         rate_text(outlook->bandwidth, bandwidth, sizeof(bandwidth));
@@ -140,12 +137,12 @@ static void tell_start(struct migration *m, const struct policy_outlook *outlook
         migration_note(
             m,
             "auto-converge begins with %d %%, then %d %% more: dirty rate %s/s before the "
-            "start, bandwidth %s%s",
+            "start, bandwidth %s%s%s",
             m->start.throttle_initial, m->start.throttle_increment, dirty, bandwidth,
-            outlook->bandwidth > 0 ? "/s" : "");
+            outlook->bandwidth > 0 ? "/s" : "", busy);
     else
-        log_info("migration %s: dirty rate %s/s before the start, bandwidth %s%s", m->uuid, dirty,
-                 bandwidth, outlook->bandwidth > 0 ? "/s" : "");
+        log_info("migration %s: dirty rate %s/s before the start, bandwidth %s%s%s", m->uuid, dirty,
+                 bandwidth, outlook->bandwidth > 0 ? "/s" : "", busy);
 }
 
 int source_hopeless(const char *uuid, const char *destination, int64_t downtime_ms,
@@ -295,7 +292,7 @@ void source_measure(struct migration *m)
 
     m->measured = (struct measurement){.dirty_rate = -1};
     m->long_measure_s = 0;
-    if (m->settings.policy != POLICY_ADAPTIVE || m->initially_paused || m->measuring)
+    if (m->initially_paused || m->measuring)
         return;
     struct measure *measure = NEW(struct measure);
     measure->virt = m->agent->virt;

@@ -26,6 +26,8 @@
 LOG_MODULE(source);
 
 enum { PERIOD_MAX_S = 60, DOUBLINGS_MAX = 6 };
+/* TCP gives up after a quarter of an hour. A destination of ours that has seen nothing by then may never do so. */
+enum { UNSEEN_MINUTES = 20 };
 
 void source_post_copy_began(struct migration *m)
 {
@@ -42,6 +44,8 @@ void source_post_copy_lost(struct migration *m, int64_t at_us)
     if (m->post_copy_lost)
         return;
     m->post_copy_lost = true;
+    m->post_copy_lost_us = at_us;
+    m->post_copy_unseen = false;
     m->recovery_tries = 0;
     migration_stamp_at(m, TIMELINE_POST_COPY_LOST, at_us, 0);
     migration_note(m,
@@ -60,6 +64,7 @@ void source_post_copy_recovered(struct migration *m, int64_t at_us)
     if (!m->post_copy_lost)
         return;
     m->post_copy_lost = m->post_copy_gone = false;
+    monitor_look_now(m);
     migration_stamp_at(m, TIMELINE_POST_COPY_RECOVERED, at_us, 0);
     if (m->recovery_tries == 0)
         migration_note(m, "post-copy went on by itself");
@@ -67,8 +72,7 @@ void source_post_copy_recovered(struct migration *m, int64_t at_us)
         migration_note(m, "post-copy goes on after %d %s to recover it", m->recovery_tries,
                        m->recovery_tries == 1 ? "try" : "tries");
     if (!err_is_set(&m->failure)) {
-        free(m->message);
-        m->message = NULL;
+        text_replace(&m->message, NULL);
     }
 }
 
@@ -150,6 +154,25 @@ static void give_up(struct migration *m)
     machine_event(m, MACHINE_EVENT_DENIED);
 }
 
+/* libvirt there (9.0) never hears of the loss while the guest waits inside a device's emulation, which holds QEMU. */
+static void tell_unseen(struct migration *m)
+{
+    int64_t lost_us = clock_monotonic_us() - m->post_copy_lost_us;
+
+    if (m->post_copy_unseen || !m->peer_is_ours || m->recovery_tries > 0 ||
+        lost_us < UNSEEN_MINUTES * (60 * USEC_PER_SEC))
+        return;
+    m->post_copy_unseen = true;
+    _cleanup_(str_freep) char *text = text_format(
+        "post-copy lost its connection %d minutes ago, and %s has not said that it saw it: its "
+        "agent is away, or the guest there holds QEMU while it waits. It is waited for without an "
+        "end; to give the guest up, destroy its domain on %s, and the migration is parked",
+        UNSEEN_MINUTES, m->destination_host, m->source_host);
+    log_warning("migration %s: %s", m->uuid, text);
+    if (!err_is_set(&m->failure))
+        text_replace(&m->message, text);
+}
+
 void source_recover(struct migration *m)
 {
     struct migration_job job = {.name = "journal", .done = journaled};
@@ -159,6 +182,7 @@ void source_recover(struct migration *m)
         give_up(m);
         return;
     }
+    tell_unseen(m);
     source_give_up_place(m); /* it may last: others need not wait for this network */
     migration_submit(m, &job, false, true);
     m->recovery_waits = true;

@@ -132,6 +132,17 @@ unsigned world_count(const struct world *w, const char *beginning)
     return n;
 }
 
+bool world_hypervisor_was_told(const struct world *w, const char *call)
+{
+    char **calls = virt_fake_calls(w->agent.virt);
+    bool found = false;
+
+    for (size_t i = 0; calls[i]; i++)
+        found = found || text_equal(calls[i], call);
+    text_vector_free(calls);
+    return found;
+}
+
 size_t world_place(const struct world *w, const char *beginning)
 {
     for (size_t i = 0; i < w->line_count; i++)

@@ -17,6 +17,7 @@
 #define WORLD_INSTANCE  "fa70925f-2d0d-4024-871f-903f3c94d32b"
 #define WORLD_MIGRATION "34082c59-a44b-4000-9999-43a9a0767be2"
 #define WORLD_OTHER     "11111111-2222-4333-8444-555555555555" /* another migration */
+#define WORLD_PORT      "9cf193f1-870b-4829-8081-1945ddc3e3fc"
 #define WORLD_TAP       "tap9cf193f1-87"
 
 struct world_options {
@@ -89,6 +90,8 @@ void world_turn(struct world *w); /* one turn of at most 1 ms */
  * calls fails at the fault point "world.<call>".
  */
 unsigned world_count(const struct world *w, const char *beginning);
+/* Is it one of the fake hypervisor's calls, word for word? */
+bool world_hypervisor_was_told(const struct world *w, const char *call);
 /* The place of the first line that begins so; SIZE_MAX if none does. */
 size_t world_place(const struct world *w, const char *beginning);
 /* There are lines that begin so, in this order; NULL-terminated. */

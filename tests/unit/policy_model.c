@@ -144,7 +144,6 @@ static double known_share(const struct model_guest *g, uint64_t *random)
     return g->wobble > 0.0 ? fmax(0.5, 1.0 + g->wobble * deviation(random)) : 1.0;
 }
 
-/* The stepped policy measures nothing. */
 static struct policy_outlook unmeasured(struct policy_outlook outlook)
 {
     outlook.touched_bytes = 0;
@@ -166,6 +165,7 @@ static struct policy_outlook outlook_of(const struct model_guest *guest, uint64_
         .dirty_rate = measured_dirty_rate(guest, 1, random),
         .bandwidth = (int64_t)(guest->link * known_share(guest, random) * MIB),
         .link = guest->unlimited_known ? (int64_t)(guest->unlimited * MIB) : 0,
+        .finish_ms = MODEL_FINISH_MS,
         .pause_stray_ms = (int64_t)(0.8 * guest->overhead_spread * MODEL_OVERHEAD_MS + 0.5),
     };
 }
@@ -344,9 +344,9 @@ static struct model_told judged(const struct run *r, const struct told *told)
         t = policy_tell(&told->policy, r->limits, &told->sample);
     if (t.time_left_ms < 0)
         return (struct model_told){.error = NOT_TOLD};
+    double ended_ms = 1000.0 * r->time_s + r->overhead_ms + MODEL_FINISH_MS;
     return judged_value((double)t.time_left_ms, (double)t.time_left_low_ms,
-                        (double)t.time_left_high_ms, 1000.0 * (r->time_s - told->at_s),
-                        1000.0 * r->time_s);
+                        (double)t.time_left_high_ms, ended_ms - 1000.0 * told->at_s, ended_ms);
 }
 
 static struct model_told judged_pause(const struct run *r, double pause_ms)
@@ -452,16 +452,15 @@ struct model_result model_policy(const struct model_guest *guest,
     static struct run r;
     uint64_t random = seed_of(guest) + 1;
     struct policy_outlook outlook = outlook_of(guest, &random);
-    bool measures = limits->kind == POLICY_ADAPTIVE;
 
-    if (!measures)
+    if (guest->unmeasured)
         outlook = unmeasured(outlook);
     struct policy_start start = policy_start(limits, &outlook);
 
     r = (struct run){.guest = guest, .limits = limits, .limit_ms = 300, .next_sample_s = 0.1};
     r.random = seed_of(guest);
     r.policy = policy_begin(&outlook, &start);
-    r.measure_s = measures ? policy_measure_s(&outlook) : 0;
+    r.measure_s = guest->unmeasured ? 0 : policy_measure_s(&outlook);
     if (limits->auto_converge) {
         r.initial = start.throttle_initial > 0 ? start.throttle_initial : 20;
         r.increment = start.throttle_increment > 0 ? start.throttle_increment : 10;

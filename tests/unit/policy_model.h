@@ -31,6 +31,7 @@ struct model_guest {
     double wobble; /* standard deviation of the link's throughput, which wanders within seconds */
     double disk;   /* MiB, copied before memory */
     bool sampled;  /* measurements sample pages; false: they are exact */
+    bool unmeasured; /* there are none: QEMU is too old, or the guest is paused */
     double idle; /* share of the processor that the guest leaves alone: throttle takes that first */
     double overhead_spread; /* of the part of the pause that memory does not explain, relative */
     double
@@ -60,7 +61,10 @@ struct model_result {
     struct model_told pause; /* in the last pass, newest sample */
 };
 
-enum { MODEL_OVERHEAD_MS = 60 };
+enum {
+    MODEL_OVERHEAD_MS = 60,
+    MODEL_FINISH_MS = 150 /* known, and in no figure but the time that is told */
+};
 
 /* `virsh migrate --auto-converge` as it is: 20 %, 10 % more each time, 300 ms. */
 struct model_result model_virsh(const struct model_guest *guest);

@@ -217,6 +217,34 @@ UNIT_TEST(never_wired, "a network that stays away costs wiring_timeout and a war
     UNIT_STR(state(), "DESTINATION_HERE");
 }
 
+UNIT_TEST(wired_late, "a wait that takes long is told, and goes on")
+{
+    struct fake_asked *a = prepare_unwired("60000");
+
+    world_pass(w, 5 * USEC_PER_SEC, USEC_PER_SEC);
+    WORLD_UNTIL(w, world_logged(w, "the copy waits 56 s more at most"));
+    UNIT_EQ(a->end, FAKE_OPEN);
+    net_fake_set_unwired(w->agent.net, WORLD_TAP, false);
+    WORLD_UNTIL(w, a->end == FAKE_REPLIED);
+    UNIT_TRUE(!world_logged(w, "has no way out of this host"));
+}
+
+UNIT_TEST(unwired_there, "a port that has no way at the source either is not waited for")
+{
+    struct json_object *args = world_pre_args(WORLD_MIGRATION), *there = json_object_new_array();
+
+    json_object_array_add(there, json_object_new_int(1));
+    json_object_array_add(there, json_object_new_string(WORLD_PORT));
+    json_add(world_data(args, "migrate_data"), "computed_unwired", there);
+    world_close(w);
+    w = world_open(
+        &(struct world_options){.host = "os-hostb", .settings = {"agent.control_plane", "nova"}});
+    net_fake_set_unwired(w->agent.net, WORLD_TAP, true);
+    struct fake_asked *a = world_ask(w, RPC_METHOD_pre_live_migration, args);
+    WORLD_UNTIL(w, a->end == FAKE_REPLIED);
+    UNIT_TRUE(!wiring_was_asked());
+}
+
 UNIT_TEST(rollback_while_unwired, "a rollback does not wait for the network")
 {
     struct fake_asked *a = prepare_unwired("60000");

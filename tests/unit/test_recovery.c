@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* After a restart: a record of each state, on both sides, with each answer of the peer. */
+#include "agent/host_pair.h"
 #include "cloud/cloud_provider.h"
 #include "tests/unit/agent_world.h"
 
@@ -195,6 +196,47 @@ UNIT_TEST(running_goes_on, "a job that runs on is watched again and may be abort
     UNIT_OK(source_abort(any(), &unit_err));
     world_settle(w);
     UNIT_EQ(did("abort"), 1);
+}
+
+UNIT_TEST(running_disks,
+          "the limit is told again when memory's turn is, which libvirt sets anew then")
+{
+    struct virt_job job = running_job;
+
+    w = world_open(NULL);
+    world_add_guest(w, VIRT_STATE_RUNNING);
+    job.iteration = 0;
+    virt_fake_samples(w->agent.virt, WORLD_INSTANCE, &job, 1);
+    world_begin_source(w);
+    world_run_source(w);
+    world_restart(w);
+    world_pass(w, 2 * USEC_PER_SEC, USEC_PER_SEC / 2);
+    UNIT_TRUE(world_hypervisor_was_told(w, "set_bandwidth " WORLD_INSTANCE " 0"));
+    virt_fake_forget_calls(w->agent.virt);
+    world_pass(w, 2 * USEC_PER_SEC, USEC_PER_SEC / 2);
+    UNIT_TRUE(!world_hypervisor_was_told(w, "set_bandwidth " WORLD_INSTANCE " 0"));
+    job.iteration = 1;
+    virt_fake_samples(w->agent.virt, WORLD_INSTANCE, &job, 1);
+    world_pass(w, 2 * USEC_PER_SEC, USEC_PER_SEC / 2);
+    UNIT_TRUE(world_hypervisor_was_told(w, "set_bandwidth " WORLD_INSTANCE " 0"));
+}
+
+UNIT_TEST(running_learns, "when libvirt's call began is not known after a restart, and not learned")
+{
+    struct virt_job job = running_job, end = {.completed = true, .downtime_ms = 90};
+
+    job.iteration = 1;
+    w = world_open(NULL);
+    world_add_guest(w, VIRT_STATE_RUNNING);
+    virt_fake_samples(w->agent.virt, WORLD_INSTANCE, &job, 1);
+    world_begin_source(w);
+    world_run_source(w);
+    world_restart(w);
+    world_pass(w, 2 * USEC_PER_SEC, USEC_PER_SEC);
+    UNIT_TRUE(any()->progress.has_job);
+    virt_fake_job_completed(w->agent.virt, WORLD_INSTANCE, &end);
+    world_settle(w);
+    UNIT_EQ(host_pair_known(&w->agent, any()->destination_host).begin_ms, 0);
 }
 
 UNIT_TEST(running_aborted, "an abort that the former agent did not get rid of is told to libvirt")

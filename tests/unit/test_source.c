@@ -364,17 +364,6 @@ UNIT_TEST(still_here, "files stay when the guest runs here although the destinat
     UNIT_TRUE(world_logged(w, "runs here although the destination says that it runs there"));
 }
 
-static bool was_called(const char *call)
-{
-    char **calls = virt_fake_calls(w->agent.virt);
-    bool found = false;
-
-    for (size_t i = 0; calls[i]; i++)
-        found = found || text_equal(calls[i], call);
-    text_vector_free(calls);
-    return found;
-}
-
 static int change(const char *key, struct json_object *value, struct err *e)
 {
     _cleanup_(json_putp) struct json_object *changes = json_object_new_object();
@@ -469,13 +458,13 @@ UNIT_TEST(shared_bandwidth, "the host's bandwidth is shared anew when a migratio
     open_shared();
     UNIT_EQ(virt_fake_migration(w->agent.virt, WORLD_INSTANCE)->bandwidth_mib, 100);
     second();
-    UNIT_TRUE(was_called("set_bandwidth " WORLD_INSTANCE " 50"));
+    UNIT_TRUE(world_hypervisor_was_told(w, "set_bandwidth " WORLD_INSTANCE " 50"));
     UNIT_TRUE(world_logged(w, "100 MiB/s, shared by 2, newest first: 50, 50"));
     migration_find(&w->agent, MIGRATION_SOURCE, WORLD_OTHER)->abort_requested = true;
     fake_rpc_fail(waits(RPC_METHOD_pre_live_migration), ERR_REMOTE, "no room");
     world_settle(w);
     take_back();
-    UNIT_TRUE(was_called("set_bandwidth " WORLD_INSTANCE " 100"));
+    UNIT_TRUE(world_hypervisor_was_told(w, "set_bandwidth " WORLD_INSTANCE " 100"));
 }
 
 UNIT_TEST(shared_early, "a share that changed before libvirt was seen at work is told once more")
@@ -494,10 +483,10 @@ UNIT_TEST(shared_setting, "an own limit below the share is kept, and the rest is
     open_shared();
     second();
     UNIT_OK(change("bandwidth_mib", json_object_new_int(20), &unit_err));
-    UNIT_TRUE(was_called("set_bandwidth " WORLD_INSTANCE " 20"));
+    UNIT_TRUE(world_hypervisor_was_told(w, "set_bandwidth " WORLD_INSTANCE " 20"));
     UNIT_EQ(migration_find(&w->agent, MIGRATION_SOURCE, WORLD_OTHER)->bandwidth_mib, 80);
     UNIT_OK(change("bandwidth_mib", json_object_new_int(70), &unit_err));
-    UNIT_TRUE(was_called("set_bandwidth " WORLD_INSTANCE " 50"));
+    UNIT_TRUE(world_hypervisor_was_told(w, "set_bandwidth " WORLD_INSTANCE " 50"));
 }
 
 UNIT_TEST(shared_disks,
@@ -510,7 +499,7 @@ UNIT_TEST(shared_disks,
     UNIT_EQ(migration_find(&w->agent, MIGRATION_SOURCE, WORLD_OTHER)->bandwidth_mib, 25);
     agent_virt_iteration(&w->agent, WORLD_INSTANCE, 1, clock_monotonic_us());
     world_settle(w);
-    UNIT_TRUE(was_called("set_bandwidth " WORLD_INSTANCE " 50"));
+    UNIT_TRUE(world_hypervisor_was_told(w, "set_bandwidth " WORLD_INSTANCE " 50"));
     UNIT_EQ(migration_find(&w->agent, MIGRATION_SOURCE, WORLD_OTHER)->bandwidth_mib, 50);
 }
 
@@ -520,9 +509,9 @@ UNIT_TEST(shared_forced, "a guest that was paused by force is not limited again"
     sample_is(job_with(128));
     world_pass(w, USEC_PER_SEC / 5, USEC_PER_SEC / 10);
     force_it();
-    UNIT_TRUE(was_called("set_bandwidth " WORLD_INSTANCE " 0"));
+    UNIT_TRUE(world_hypervisor_was_told(w, "set_bandwidth " WORLD_INSTANCE " 0"));
     second();
-    UNIT_TRUE(!was_called("set_bandwidth " WORLD_INSTANCE " 50"));
+    UNIT_TRUE(!world_hypervisor_was_told(w, "set_bandwidth " WORLD_INSTANCE " 50"));
 }
 
 /* ---- requests that are refused or come again ---- */
@@ -718,6 +707,26 @@ UNIT_TEST(fence,
             json_get(world_data(call->args, "migrate_data"), "migration");
         UNIT_STR(json_get_string(world_data(migration, NULL), "uuid", ""), WORLD_MIGRATION);
     }
+}
+
+/* What the destination is told of the port at the source. */
+static const char *unwired_here(bool unwired)
+{
+    world_add_guest(w, VIRT_STATE_RUNNING);
+    net_fake_set_unwired(w->agent.net, WORLD_TAP, unwired);
+    world_begin_source(w);
+    struct fake_call *call = waits(RPC_METHOD_pre_live_migration);
+    struct json_object *ports =
+        json_get(world_data(call->args, "migrate_data"), "computed_unwired");
+    return ports ? json_object_to_json_string_ext(ports, JSON_C_TO_STRING_PLAIN) : NULL;
+}
+
+UNIT_TEST(tells_unwired, "the destination is told which ports have no way here")
+{
+    UNIT_STR(unwired_here(true), "[\"" WORLD_PORT "\"]");
+    close_world();
+    open_world();
+    UNIT_STR(unwired_here(false), "[]");
 }
 
 UNIT_TEST(xml_fails, "without the destination's XML nothing is started")
@@ -937,6 +946,26 @@ UNIT_TEST(abort_in_pause, "an abort while the guest is switched over does not re
     ended_here();
 }
 
+UNIT_TEST(abort_overtaken,
+          "an abort that the pause overtakes while it is journaled does not reach libvirt")
+{
+    const struct migration_job before = {.name = "journal"};
+
+    start();
+    sample_is(job_with(128));
+    migration_submit(source(), &before, false, true); /* the abort's record waits for this one */
+    UNIT_OK(source_abort(source(), &unit_err));
+    agent_virt_event(&w->agent, WORLD_INSTANCE, VIRT_EVENT_PAUSED_MIGRATION, clock_monotonic_us());
+    world_settle(w);
+    UNIT_EQ(did("abort"), 0);
+    event(VIRT_EVENT_RESUMED);
+    world_pass(w, USEC_PER_SEC, USEC_PER_SEC / 10);
+    WORLD_UNTIL(w, waits(RPC_METHOD_rollback_live_migration_at_destination));
+    UNIT_EQ(did("abort"), 1);
+    take_back();
+    words_are("queued preparing running cancelled");
+}
+
 UNIT_TEST(abort_long_pause, "a pause that does not end is aborted after all")
 {
     start();
@@ -1140,6 +1169,24 @@ UNIT_TEST(force_refused, "force-complete that libvirt refused may be asked for a
     UNIT_EQ(virt_fake_state(w->agent.virt, WORLD_INSTANCE), VIRT_STATE_PAUSED);
 }
 
+/* The second worker, as the record that is written first takes its time. */
+UNIT_TEST(force_overtaken,
+          "a guest that stopped to be switched over before it was paused by force is left in peace")
+{
+    start_copy();
+    sample_is(job_with(128));
+    world_pass(w, USEC_PER_SEC, USEC_PER_SEC / 2);
+    UNIT_OK(source_force_complete(source(), &unit_err)); /* nothing of it is done yet */
+    virt_fake_event(w->agent.virt, WORLD_INSTANCE, VIRT_EVENT_PAUSED_MIGRATION);
+    UNIT_TRUE(source()->switching);
+    world_settle(w);
+    UNIT_EQ(did("suspend"), 0);
+    UNIT_TRUE(!world_hypervisor_was_told(w, "set_bandwidth " WORLD_INSTANCE " 0"));
+    UNIT_OK(source_abort(source(), &unit_err));
+    world_pass(w, USEC_PER_SEC, USEC_PER_SEC / 10);
+    UNIT_EQ(did("abort"), 0);
+}
+
 UNIT_TEST(force_post_copy, "with post-copy force-complete switches to it and pauses nothing")
 {
     reopen(
@@ -1255,7 +1302,7 @@ UNIT_TEST(change_bandwidth, "a new bandwidth is given to libvirt at once")
 {
     start();
     UNIT_OK(change("bandwidth_mib", json_object_new_int(40), &unit_err));
-    UNIT_TRUE(was_called("set_bandwidth " WORLD_INSTANCE " 40"));
+    UNIT_TRUE(world_hypervisor_was_told(w, "set_bandwidth " WORLD_INSTANCE " 40"));
 }
 
 UNIT_TEST(change_downtime, "a new downtime limit is in force at the next step")
@@ -1267,9 +1314,9 @@ UNIT_TEST(change_downtime, "a new downtime limit is in force at the next step")
     sample_is(job_with(128));
     world_pass(w, USEC_PER_SEC, USEC_PER_SEC / 2);
     UNIT_OK(change("downtime_ms", json_object_new_int(900), &unit_err));
-    UNIT_TRUE(was_called("set_downtime " WORLD_INSTANCE " 300"));
+    UNIT_TRUE(world_hypervisor_was_told(w, "set_downtime " WORLD_INSTANCE " 300"));
     world_pass(w, 60 * USEC_PER_SEC, USEC_PER_SEC);
-    UNIT_TRUE(was_called("set_downtime " WORLD_INSTANCE " 900"));
+    UNIT_TRUE(world_hypervisor_was_told(w, "set_downtime " WORLD_INSTANCE " 900"));
     UNIT_EQ(source()->progress.downtime_limit_ms, 900);
 }
 
@@ -1560,6 +1607,41 @@ UNIT_TEST(lost_ours, "a destination of ours says when to try, and not before tha
     source_post_copy_ready(source());
     UNIT_TRUE(virt_fake_wait_migrating(w->agent.virt, WORLD_INSTANCE, 5000));
     UNIT_EQ(did("migrate"), 4);
+}
+
+UNIT_TEST(lost_samples,
+          "a lost post-copy is sampled ever more rarely, and as usual when it goes on")
+{
+    lose_post_copy();
+    source()->peer_is_ours = true;
+    pass_s(6);
+    fail_try();
+    unsigned before = did("sample");
+    pass_s(600);
+    UNIT_TRUE(did("sample") - before <= 45); /* a look each minute is among them */
+    event(VIRT_EVENT_PAUSED_POSTCOPY);
+    before = did("sample");
+    pass_s(6);
+    UNIT_TRUE(did("sample") - before >= 5);
+}
+
+UNIT_TEST(lost_unseen,
+          "a destination that does not see the loss is waited for, and the operator told a way out")
+{
+    lose_post_copy();
+    source()->peer_is_ours = true;
+    source()->recovery_waits = false; /* as if it had been ours all the time */
+    machine_event(source(), MACHINE_EVENT_UNKNOWN);
+    world_settle(w);
+    pass_s(1100);
+    UNIT_HAS(source()->message, "which is waited for");
+    pass_s(200);
+    UNIT_HAS(source()->message, "os-hostb has not said that it saw it");
+    UNIT_HAS(source()->message, "destroy its domain on os-hosta");
+    UNIT_STR(state(), "SOURCE_RECOVERING");
+    UNIT_EQ(did("migrate"), 1);
+    event(VIRT_EVENT_PAUSED_POSTCOPY);
+    UNIT_TRUE(!source()->message);
 }
 
 UNIT_TEST(lost_recovered,
@@ -1941,9 +2023,9 @@ UNIT_TEST(measured_start, "auto-converge begins with what the measured dirty rat
         150, &(struct world_options){.settings = {"libvirt.live_migration_bandwidth", "100"}});
     world_run_source(w);
     const struct virt_migration *asked_for = virt_fake_migration(w->agent.virt, WORLD_INSTANCE);
-    UNIT_EQ(asked_for->auto_converge_initial, 73);
-    UNIT_EQ(asked_for->auto_converge_increment, 10);
-    UNIT_TRUE(noted("auto-converge begins with 73 %, then 10 % more: dirty rate 150.0 MiB/s before "
+    UNIT_EQ(asked_for->auto_converge_initial, 75);
+    UNIT_EQ(asked_for->auto_converge_increment, 12);
+    UNIT_TRUE(noted("auto-converge begins with 75 %, then 12 % more: dirty rate 150.0 MiB/s before "
                     "the start, bandwidth 100.0 MiB/s"));
     UNIT_EQ(source()->measured.dirty_rate, 150 * MIB);
 }
@@ -1994,13 +2076,14 @@ UNIT_TEST(measured_own, "an operator's start of auto-converge stands")
     UNIT_EQ(virt_fake_migration(w->agent.virt, WORLD_INSTANCE)->auto_converge_increment, 0);
 }
 
-UNIT_TEST(not_measured, "the stepped policy measures nothing, and nobody measures a paused guest")
+UNIT_TEST(not_measured,
+          "the stepped policy measures and never waits; nobody measures a paused guest")
 {
     start_dirtying(
         150, &(struct world_options){.settings = {"libvirt.live_migration_policy", "stepped",
                                                   "libvirt.live_migration_bandwidth", "100"}});
     world_run_source(w);
-    UNIT_EQ(did("dirty_rate_begin"), 0);
+    UNIT_EQ(did("dirty_rate_begin"), 2); /* for the forecast */
     UNIT_EQ(virt_fake_migration(w->agent.virt, WORLD_INSTANCE)->auto_converge_initial, 0);
     reopen(NULL);
     world_add_guest(w, VIRT_STATE_PAUSED);
@@ -2010,10 +2093,11 @@ UNIT_TEST(not_measured, "the stepped policy measures nothing, and nobody measure
 }
 
 /* All is ready but for the dirty rate, which takes its time; the guest used `processor_ns` so far. */
-static void start_unmeasured(const char *bandwidth, int64_t processor_ns)
+static void start_unmeasured_by(const char *policy, const char *bandwidth, int64_t processor_ns)
 {
     reopen(&(struct world_options){.threads = 4,
-                                   .settings = {"libvirt.live_migration_bandwidth", bandwidth}});
+                                   .settings = {"libvirt.live_migration_bandwidth", bandwidth,
+                                                "libvirt.live_migration_policy", policy}});
     virt_fake_set_dirty_rate(w->agent.virt, WORLD_INSTANCE, -1);
     virt_fake_set_processor_ns(w->agent.virt, WORLD_INSTANCE, processor_ns);
     world_add_guest(w, VIRT_STATE_RUNNING);
@@ -2021,6 +2105,11 @@ static void start_unmeasured(const char *bandwidth, int64_t processor_ns)
     WORLD_UNTIL(w, waits(RPC_METHOD_pre_live_migration));
     WORLD_UNTIL(w, did("dirty_rate_begin") == 1);
     fake_rpc_answer(waits(RPC_METHOD_pre_live_migration), world_result("063"));
+}
+
+static void start_unmeasured(const char *bandwidth, int64_t processor_ns)
+{
+    start_unmeasured_by("adaptive", bandwidth, processor_ns);
 }
 
 static bool is_moved(void)
@@ -2045,6 +2134,13 @@ UNIT_TEST(not_awaited,
     UNIT_EQ(did("dirty_rate_begin"), 1); /* no other while the guest is moved */
 }
 
+UNIT_TEST(not_awaited_stepped, "the stepped policy waits for no dirty rate, however it turns out")
+{
+    start_unmeasured_by("stepped", "80", 1);
+    WORLD_UNTIL(w, is_moved());
+    UNIT_EQ(source()->measured.dirty_rate, -1);
+}
+
 UNIT_TEST(not_awaited_idle, "a guest whose processors stand nearly still is not waited for either")
 {
     start_unmeasured("80", 1000001);
@@ -2066,7 +2162,7 @@ UNIT_TEST(awaited, "a guest whose processors run is waited for, and gets its thr
     UNIT_TRUE(!is_moved());
     virt_fake_set_dirty_rate(w->agent.virt, WORLD_INSTANCE, 150 * MIB);
     WORLD_UNTIL(w, is_moved());
-    UNIT_EQ(virt_fake_migration(w->agent.virt, WORLD_INSTANCE)->auto_converge_initial, 79);
+    UNIT_EQ(virt_fake_migration(w->agent.virt, WORLD_INSTANCE)->auto_converge_initial, 80);
 }
 
 UNIT_TEST(awaited_ticks, "processor time that is told in ticks may be two of them more")
@@ -2116,7 +2212,7 @@ UNIT_TEST(measured_early, "what the check began to measure is taken, and not mea
     world_begin_source(w);
     world_run_source(w);
     UNIT_EQ(source()->measured.dirty_rate, 150 * MIB);
-    UNIT_EQ(virt_fake_migration(w->agent.virt, WORLD_INSTANCE)->auto_converge_initial, 73);
+    UNIT_EQ(virt_fake_migration(w->agent.virt, WORLD_INSTANCE)->auto_converge_initial, 75);
     UNIT_EQ(did("dirty_rate_begin"), 2); /* the second one is the longer */
     UNIT_TRUE(source()->long_measure_s >= 2);
     UNIT_TRUE(w->agent.measured_early == NULL);
@@ -2230,16 +2326,16 @@ UNIT_TEST(learned,
         world_pass(w, USEC_PER_SEC / 2, USEC_PER_SEC / 2);
     }
     host = source()->destination_host;
-    UNIT_EQ(host_pair_bandwidth(&w->agent, host), 0);
+    UNIT_EQ(host_pair_known(&w->agent, host).bandwidth, 0);
     int64_t expected_ms = source()->progress.told.pause_ms;
     UNIT_TRUE(expected_ms > 0);
     job.active = false;
     job.completed = true;
     job.downtime_ms = expected_ms + 40;
     monitor_completed(source(), &job);
-    UNIT_EQ(host_pair_overhead_ms(&w->agent, host), 60 + 20);
-    UNIT_TRUE(llabs(host_pair_bandwidth(&w->agent, host) - 100 * MIB) < 2 * MIB);
-    UNIT_EQ(host_pair_bandwidth(&w->agent, "another"), 0);
+    UNIT_EQ(host_pair_known(&w->agent, host).overhead_ms, 60 + 20);
+    UNIT_TRUE(llabs(host_pair_known(&w->agent, host).bandwidth - 100 * MIB) < 2 * MIB);
+    UNIT_EQ(host_pair_known(&w->agent, "another").bandwidth, 0);
     finish(VIRT_OUTCOME_COMPLETED, NULL);
     confirm();
 }
