@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Goal 13: how often what is told during a migration comes true: the time left at a quarter of the way, the pause in the last pass.
 
-    prediction.py [--runs N] [--times 0,0.5,0.9,1.5] [--mbit RATE] [--with SETTING,SETTING] [--json FILE]
+    prediction.py [--runs N] [--times 0,0.5,0.9,1.5] [--mbit RATE] [--with SETTING,SETTING] [--looks FILE] [--json FILE]
 
 Guests that dirty memory at so many times the link are moved over a shaped link, and the agent is asked every 0.2 s. The way goes from
 the call of libvirt to the job's end. A hit: within 20 % of the time, 30 % of the pause; what is not told is no hit. With each figure the ends
 are told between which it is expected in four of five cases; how often it was is told too. Neither virsh nor nova-compute tells anything to compare with.
 """
+import json
 import sys
 import time
 
@@ -21,6 +22,7 @@ RUNS, FEW = 2, 1
 def options(p):
     p.add_argument('--times', default='0,0.5,0.9,1.5')
     p.add_argument('--mbit', type=int, default=128)
+    p.add_argument('--looks', help='a file that gets each look and each account, a line of JSON for each migration')
     p.add_argument('--with', dest='settings', default='', help="of computectl migrate, such as bandwidth=8,policy=stepped")
 
 
@@ -53,7 +55,7 @@ def errors(looks, at, pause_ms):
     begin, end = at['called'], at['job_completed']
     now, quarter = next(((now, m) for now, m in looks if now >= begin + (end - begin) / 4), (end, None))
     last = [m for now, m in looks if begin <= now < at['paused']]
-    return (judged(quarter, 'time_left', '_s', end - now, end - begin),
+    return (judged(quarter, 'time_left', '_ms', 1000 * (end - now), 1000 * (end - begin)),
             judged(last[-1] if last else None, 'expected_downtime', '_ms', pause_ms, pause_ms))
 
 
@@ -66,6 +68,9 @@ def measure(args):
             for _ in range(args.runs):
                 looks, at, pause_ms = watched(lab, guest, [s for s in args.settings.split(',') if s])
                 found.append(errors(looks, at, pause_ms))
+                if args.looks:
+                    with open(args.looks, 'a') as f:
+                        f.write(json.dumps({'times': times, 'looks': looks, 'at': at, 'pause_ms': pause_ms, 'errors': found[-1]}) + '\n')
                 print(f'{times} times the link: {at["ended"] - at["accepted"]:.1f} s, pause {pause_ms:.0f} ms; wrong by '
                       + ', '.join(f'{error:.0%} ({what}, {"" if within else "not "}between the ends)'
                                   for (error, within), what in zip(found[-1], ('time, at a quarter', 'pause'))), flush=True)

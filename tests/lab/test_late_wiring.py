@@ -103,6 +103,19 @@ def test_a_port_that_is_wired_seconds_after_the_move_costs_no_frame_on_a_linux_b
     assert perfect
 
 
+def test_a_port_that_is_wired_in_time_is_not_carried_and_holds_up_nothing(lab):
+    a, b = agents(lab)
+    guest = lab.guest('early', memory_mb=128)
+    for source, to in ((a, b), (b, a)):
+        start(source, guest, to.host.name, until=None)
+        record = source.wait_end(guest, 60)
+        assert record['status'] == 'completed', record
+        assert record['result']['switchover']['carried_ms'] == -1, record
+        assert 'still holds tap' not in source.log()
+    whole(guest, 'hosta')
+    ends_clean(lab, guest)
+
+
 def test_what_a_rule_on_the_source_forbids_is_not_carried_and_the_time_ends_it(lab):
     """The rule names the guest's tap, as those of Neutron's agent do."""
     a, _ = agents(lab, carry_timeout=3)

@@ -375,8 +375,8 @@ def over_conf(kind, program, extra):
     """What is laid over a host's nova.conf."""
     extra = {k: dict(v) for k, v in (extra or {}).items()}
     if kind == 'computed':
-        # as Neutron's Linux bridge agent has it; with Open vSwitch there is no bridge to wire
-        extra['net'] = {'physical_interface_mappings': 'physnet0:eth1,physnet1:eth2', **extra.get('net', {})}
+        # with Open vSwitch it has no such section, as there is no bridge to wire
+        extra['net'] = {'linuxbridge_agent_file': '/etc/neutron/agent.ini', **extra.get('net', {})}
         extra['agent'] = {'control_plane': 'nova', 'control_group': '', 'control_socket': '/run/computed/control.sock', **extra.get('agent', {})}
     return f'# {program}\n' + configs.ini(extra)
 
