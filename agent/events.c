@@ -60,7 +60,7 @@ static void source_paused(struct migration *m, int64_t at_us)
 {
     if (m->peer)
         switchover_peer_send(m->peer, SWITCHOVER_PAUSED);
-    forwarding_paused(m);
+    (void)forwarding_paused(m);
     migration_stamp_at(m, TIMELINE_PAUSED, at_us, 0);
     if (m->peer)
         migration_stamp(m, TIMELINE_SIGNAL_SENT);
@@ -225,6 +225,23 @@ int agent_switchover_open(struct agent *agent, struct err *e)
     return forwarding_open(agent, e);
 }
 
+static void announced(void *aux)
+{
+    struct migration *m = aux;
+
+    migration_stamp(m, TIMELINE_ANNOUNCED);
+}
+
+static void turn_network(struct migration *m, bool forwards)
+{
+    if (forwards) {
+        m->progress.announced = (int)net_teach_and_announce(m->armed, announced, m);
+    } else {
+        m->progress.announced = (int)net_announce(m->armed);
+        announced(m);
+    }
+}
+
 void agent_switchover_signal(void *aux, const char *migration_uuid, enum switchover_signal signal,
                              int64_t at_us)
 {
@@ -240,15 +257,12 @@ void agent_switchover_signal(void *aux, const char *migration_uuid, enum switcho
         return;
     }
     m->progress.paused_us = at_us;
-    forwarding_paused(m); /* first: from the announcement on, newer frames come */
-    bool announces = m->armed && !carrying_is_on(m);
-    if (announces)
-        m->progress.announced = (int)net_announce(m->armed);
     migration_stamp_at(m, TIMELINE_SIGNAL_RECEIVED, at_us, 0);
-    if (announces)
-        migration_stamp(m, TIMELINE_ANNOUNCED);
-    log_debug("migration %s: the source paused the guest; %d port(s) announced %lld us later",
-              m->uuid, m->progress.announced, (long long)(clock_monotonic_us() - at_us));
+    bool forwards = forwarding_paused(m); /* first: from the announcement on, newer frames come */
+    if (m->armed && !carrying_is_on(m))
+        turn_network(m, forwards);
+    log_debug("migration %s: the source paused the guest %lld us ago; %d port(s) turned", m->uuid,
+              (long long)(clock_monotonic_us() - at_us), m->progress.announced);
 }
 
 void agent_rpc_state(void *aux, bool up, const char *why)

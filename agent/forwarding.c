@@ -190,12 +190,11 @@ void forwarding_connect(struct migration *m, struct json_object *facts)
 
 /* ---- both ---- */
 
-void forwarding_paused(struct migration *m)
+bool forwarding_paused(struct migration *m)
 {
     if (m->forward_source)
         forward_source_paused(m->forward_source);
-    if (m->forward_destination)
-        forward_destination_paused(m->forward_destination);
+    return m->forward_destination && forward_destination_paused(m->forward_destination);
 }
 
 void forwarding_resumed(struct migration *m)

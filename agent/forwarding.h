@@ -28,8 +28,9 @@ void forwarding_expect_again(struct migration *migration);
 /* Source: by the destination's facts, in the best mode that both can do. */
 void forwarding_connect(struct migration *migration, struct json_object *facts);
 
-/* Either side: the guest stopped at the source; it runs here (destination); it runs at the source again. */
-void forwarding_paused(struct migration *migration);
+/* Either side: the guest stopped at the source; true at the destination if what still reaches the source comes here. */
+bool forwarding_paused(struct migration *migration);
+/* It runs here (destination); it runs at the source again (either side). */
 void forwarding_resumed(struct migration *migration);
 void forwarding_reverted(struct migration *migration);
 

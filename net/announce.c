@@ -9,6 +9,10 @@
  * at its old place up to half a second later, and learns from it once more. If the port cannot be
  * announced yet, or its way changes, the backend tells by a link or OVS event, and the rounds start anew.
  *
+ * Where a switch has to be taught first (net_teach_and_announce()), LESSONS of them come before the first round, a
+ * LESSON_US apart: the first lets the switch look through its flows, what it finds there may unteach it, and the next
+ * ones repair that while the fabric still sends nothing here.
+ *
  * However often events come, a port sends at most ROUNDS_SPARE rounds above announce_count in a second.
  */
 #include <assert.h>
@@ -21,7 +25,13 @@
 
 LOG_MODULE(net);
 
-enum { ROUNDS_SPARE = 20, ROUNDS_WINDOW_US = 1000000, PORTS_MAX = 64 };
+enum {
+    LESSONS = 5,
+    LESSON_US = 1000,
+    ROUNDS_SPARE = 20,
+    ROUNDS_WINDOW_US = 1000000,
+    PORTS_MAX = 64
+};
 
 static const int64_t tail_us[] = {60000, 150000, 300000, 600000, 1200000, 2400000};
 
@@ -35,6 +45,8 @@ struct net_armed {
     bool announcing;
     void (*watch)(void *aux);
     void *watch_aux;
+    void (*left)(void *aux); /* NULL: nobody waits for it, or it was called */
+    void *left_aux;
 };
 
 /* --- rounds ---------------------------------------------------------------------------------- */
@@ -46,6 +58,15 @@ static bool rate_ok(struct net_armed_port *p, int64_t now)
         p->rounds_in_window = 0;
     }
     return p->rounds_in_window++ < p->set->count + ROUNDS_SPARE;
+}
+
+static void tell_left(struct net_armed *armed)
+{
+    void (*left)(void *aux) = armed->left;
+
+    armed->left = NULL;
+    if (left)
+        left(armed->left_aux);
 }
 
 static bool round_of(struct net_armed_port *p, int64_t now)
@@ -60,6 +81,8 @@ static bool round_of(struct net_armed_port *p, int64_t now)
     metric_add(METRIC_ANNOUNCEMENTS, sent);
     if (err_is_set(&e))
         log_err(LOG_LEVEL_DEBUG, &e, "port %s", p->port->port_id);
+    if (sent > 0)
+        tell_left(p->set);
     return sent > 0;
 }
 
@@ -84,21 +107,49 @@ static void arm_next(struct net_armed_port *p, int64_t now)
         loop_timer_arm(p->timer, p->start_us + due_us - now);
 }
 
-static void repeat(void *aux)
-{
-    struct net_armed_port *p = aux;
-    int64_t now = clock_monotonic_us();
-
-    (void)round_of(p, now);
-    arm_next(p, now);
-}
-
 static bool start_rounds(struct net_armed_port *p)
 {
+    p->lessons_left = 0;
     p->start_us = clock_monotonic_us();
     bool left = round_of(p, p->start_us);
     arm_next(p, p->start_us);
     return left;
+}
+
+static bool teach(struct net_armed_port *p)
+{
+    struct err e = ERR_INIT;
+
+    p->lessons_left--;
+    bool taught = p->ops->teach(p, &e);
+    if (err_is_set(&e))
+        log_err(LOG_LEVEL_DEBUG, &e, "port %s", p->port->port_id);
+    loop_timer_arm(p->timer, LESSON_US);
+    return taught;
+}
+
+static void timer_fired(void *aux)
+{
+    struct net_armed_port *p = aux;
+    int64_t now = clock_monotonic_us();
+
+    if (p->lessons_left) {
+        (void)teach(p);
+    } else if (p->start_us == 0) {
+        (void)start_rounds(p);
+    } else {
+        (void)round_of(p, now);
+        arm_next(p, now);
+    }
+}
+
+static bool start_lessons(struct net_armed_port *p)
+{
+    if (!p->ops->teach)
+        return start_rounds(p);
+    p->start_us = 0;
+    p->lessons_left = LESSONS;
+    return teach(p) || start_rounds(p);
 }
 
 void net_armed_port_wired(struct net_armed_port *p)
@@ -143,7 +194,7 @@ static int arm_port(struct net *net, struct net_armed *armed, const struct net_p
     p->set = armed;
     p->ops = net_ops_of(port->kind);
     p->port = net_port_copy(port);
-    p->timer = loop_timer_new(armed->loop, "announcement", repeat, p);
+    p->timer = loop_timer_new(armed->loop, "announcement", timer_fired, p);
     if (frame_parse_mac(port->mac, p->mac, e) < 0 ||
         frames_for_port(port->mac, port->addresses, &p->frames, &p->n_frames, e) < 0)
         return -1;
@@ -187,6 +238,24 @@ unsigned net_announce(struct net_armed *armed)
     for (size_t i = 0; i < armed->n_ports; i++)
         left += start_rounds(&armed->ports[i]);
     return left;
+}
+
+unsigned net_teach_and_announce(struct net_armed *armed, void (*fn)(void *aux), void *aux)
+{
+    unsigned reached = 0;
+
+    assert(armed);
+    armed->announcing = true;
+    armed->left = fn;
+    armed->left_aux = aux;
+    for (size_t i = 0; i < armed->n_ports; i++)
+        reached += start_lessons(&armed->ports[i]);
+    return reached;
+}
+
+int64_t net_teach_us(enum net_kind kind)
+{
+    return net_ops_of(kind)->teach ? (int64_t)LESSONS * LESSON_US : 0;
 }
 
 void net_armed_watch(struct net_armed *armed, void (*fn)(void *aux), void *aux)

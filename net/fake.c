@@ -11,7 +11,7 @@
 /* Whatever a test says about a name: a bridge that is missing, a tap that is plugged, ... */
 struct fact {
     char *name;
-    bool creatable, missing, plugged, unwired;
+    bool creatable, missing, plugged, unwired, teachable;
     unsigned announced;
 };
 DEFINE_VECTOR(fact_vector, struct fact)
@@ -126,6 +126,12 @@ void net_fake_set_unwired(struct net *net, const char *tap, bool unwired)
 {
     LOCKED(net);
     fact(net, tap)->unwired = unwired;
+}
+
+void net_fake_set_teachable(struct net *net, const char *tap, bool teachable)
+{
+    LOCKED(net);
+    fact(net, tap)->teachable = teachable;
 }
 
 size_t net_fake_plugged(struct net *net)
@@ -274,6 +280,12 @@ static unsigned fake_announce(struct net_armed_port *p, struct err *e)
     return (unsigned)p->n_frames;
 }
 
+static bool fake_teach(struct net_armed_port *p, struct err *e)
+{
+    LOCKED(p->net);
+    return fact(p->net, p->port->tap)->teachable && called(p->net, "teach", p->port->tap, e) == 0;
+}
+
 const struct net_ops net_fake_ops = {
     .name = "fake",
     .check = fake_check,
@@ -287,4 +299,5 @@ const struct net_ops net_fake_ops = {
     .arm = fake_arm,
     .disarm = fake_disarm,
     .announce = fake_announce,
+    .teach = fake_teach,
 };

@@ -18,6 +18,8 @@ void net_fake_fail(struct net *net, const char *operation, unsigned times, enum 
                    const char *text);
 /* A tap that is not wired is not announced, and waited for (default: wired). */
 void net_fake_set_unwired(struct net *net, const char *tap, bool unwired);
+/* Its switch can be taught before the fabric is told (default: it cannot). */
+void net_fake_set_teachable(struct net *net, const char *tap, bool teachable);
 /* Ports plugged now; rounds of announcements of a tap so far. */
 size_t net_fake_plugged(struct net *net);
 unsigned net_fake_announced(struct net *net, const char *tap);

@@ -102,8 +102,9 @@ void forward_destination_detach(struct forward_destination *destination);
 /* Lets everything flow that is held. */
 void forward_destination_free(struct forward_destination *destination);
 DEFINE_CLEANUP(struct forward_destination *, forward_destination_free)
-/* The source said that the guest stopped: just before the network is turned. */
-void forward_destination_paused(struct forward_destination *destination);
+/* The source said that the guest stopped: just before the network is turned, by net_teach_and_announce() if it says
+ * true: what comes by the old way comes here. */
+bool forward_destination_paused(struct forward_destination *destination);
 /* The guest runs here: nothing is held for long any more. */
 void forward_destination_resumed(struct forward_destination *destination);
 /* It runs at the source again: what came here since the pause is given back. */

@@ -29,7 +29,7 @@ LOG_MODULE(forward);
 
 enum {
     TICK_US = 1000,
-    SETTLE_US = 4000,
+    SETTLE_US = 4000, /* since the fabric was told */
     QUIET_US = 2000,
     HOLD_MAX_US = 500000,
     HOLD_RUNNING_US = 20000, /* the guest runs: rather out of order than late */
@@ -62,6 +62,8 @@ struct forward_destination {
     size_t n_taps;
     enum stage stage;
     bool caught_up, returning;
+    int64_t teach_us; /* from the pause until the fabric is told, */
+    int64_t told_us;  /* which is then */
     int64_t paused_us, last_frame_us, resumed_us, released_us;
     struct forward_counts counts;
     struct carry_destination *carry; /* NULL = not permitted */
@@ -279,7 +281,7 @@ static const char *may_release(const struct forward_destination *d, int64_t now)
         return "the time is over";
     if (d->resumed_us && now - d->resumed_us >= HOLD_RUNNING_US)
         return "the guest runs";
-    if (d->caught_up && count_waiting(d) == 0 && now - d->paused_us >= SETTLE_US &&
+    if (d->caught_up && count_waiting(d) == 0 && now - d->told_us >= SETTLE_US &&
         now - d->last_frame_us >= QUIET_US)
         return "older ones have come";
     return NULL;
@@ -358,6 +360,8 @@ static int add_tap(struct forward_destination *d, const struct net_port *port, s
 
     (void)snprintf(tap->name, sizeof(tap->name), "%s", port->tap);
     tap->waiting.limit = WAITING_BYTES;
+    if (net_teach_us(port->kind) > d->teach_us)
+        d->teach_us = net_teach_us(port->kind);
     return frame_parse_mac(port->mac, tap->mac, e);
 }
 
@@ -428,16 +432,17 @@ static void begin_holding(struct forward_destination *d)
             log_err(LOG_LEVEL_DEBUG, &e, "%s", d->taps[i].name);
 }
 
-void forward_destination_paused(struct forward_destination *destination)
+bool forward_destination_paused(struct forward_destination *destination)
 {
     struct forward_destination *d = destination;
     struct err e = ERR_INIT;
 
     if (d->carry && carry_destination_paused(d->carry))
-        return;
+        return false;
     if (d->stage != BEFORE || !d->channel)
-        return; /* the signal comes more than once; and without the stream nothing older can come */
+        return false; /* the signal comes more than once; and without the stream nothing older can come */
     d->paused_us = d->last_frame_us = clock_monotonic_us();
+    d->told_us = d->paused_us + d->teach_us;
     d->resumed_us = 0;
     begin_holding(d);
     for (size_t i = 0; i < d->n_taps; i++) {
@@ -447,6 +452,7 @@ void forward_destination_paused(struct forward_destination *destination)
     }
     d->stage = HOLDING;
     loop_timer_arm(d->timer, TICK_US);
+    return true;
 }
 
 void forward_destination_resumed(struct forward_destination *destination)
@@ -495,7 +501,7 @@ static void carry_turned(void *aux, bool wired, const char *why)
 {
     struct forward_destination *d = aux;
 
-    d->paused_us = d->last_frame_us = d->resumed_us = clock_monotonic_us();
+    d->paused_us = d->last_frame_us = d->resumed_us = d->told_us = clock_monotonic_us();
     d->stage = HOLDING;
     loop_timer_arm(d->timer, TICK_US);
     d->carry_fn(d->carry_aux, FORWARD_CARRY_TURNED, wired, why);

@@ -15,6 +15,9 @@ enum {
     ETHERTYPE_ARP_ = 0x0806,
     ETHERTYPE_RARP_ = 0x8035,
     ETHERTYPE_IPV6_ = 0x86dd,
+    ETHERTYPE_EXPERIMENT_ = 0x88b6,
+    TAP_FIRST_BYTE = 0xfe,
+    TAP_OTHER_FIRST_BYTE = 0xfa,
     ARP_REQUEST_ = 1,
     ARP_REPLY_ = 2,
     RARP_REQUEST_ = 3,
@@ -76,6 +79,26 @@ static void arp(struct frame *f, unsigned ethertype, unsigned operation, const u
     put(f, target_mac, FRAME_MAC_SIZE);
     put(f, address, 4);
     f->length = FRAME_SIZE_MIN;
+}
+
+static void lesson(struct frame *out, const uint8_t from[FRAME_MAC_SIZE],
+                   const uint8_t to[FRAME_MAC_SIZE])
+{
+    *out = (struct frame){0};
+    put(out, to, FRAME_MAC_SIZE);
+    put(out, from, FRAME_MAC_SIZE);
+    put16(out, ETHERTYPE_EXPERIMENT_);
+    out->length = FRAME_SIZE_MIN;
+}
+
+void frames_of_lesson(struct frame out[FRAME_LESSONS], const uint8_t mac[FRAME_MAC_SIZE])
+{
+    uint8_t made_up[FRAME_MAC_SIZE];
+
+    memcpy(made_up, mac, sizeof(made_up));
+    made_up[0] = mac[0] == TAP_FIRST_BYTE ? TAP_OTHER_FIRST_BYTE : TAP_FIRST_BYTE;
+    lesson(&out[0], made_up, made_up);
+    lesson(&out[1], mac, made_up);
 }
 
 void frame_rarp(struct frame *out, const uint8_t mac[FRAME_MAC_SIZE])

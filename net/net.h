@@ -103,6 +103,15 @@ int net_arm(struct net *net, struct net_port *const *ports, size_t count, struct
  * ports whose first announcement left; those whose tap does not exist yet follow by themselves. Loop thread.
  */
 unsigned net_announce(struct net_armed *armed);
+/*
+ * As net_announce(), for where frames that still come by the old way are not lost. A switch whose forwarding follows
+ * its tables a little later (Open vSwitch: until its revalidators have been through, frames go by old flows, and what
+ * those flows counted teaches the old place once more) is taught first, and the fabric is told net_teach_us() later.
+ * Returns the number of ports that were announced or taught. fn is called once, when the first announcement has left.
+ */
+unsigned net_teach_and_announce(struct net_armed *armed, void (*fn)(void *aux), void *aux);
+/* How long the fabric is not told yet by net_teach_and_announce() on this kind of wiring. Any thread. */
+int64_t net_teach_us(enum net_kind kind);
 /* fn is called whenever the way of one of the ports may have changed; from the loop, until net_disarm(). */
 void net_armed_watch(struct net_armed *armed, void (*fn)(void *aux), void *aux);
 void net_disarm(struct net_armed *armed); /* NULL is accepted */

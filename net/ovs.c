@@ -526,4 +526,5 @@ const struct net_ops net_ovs_ops = {
     .arm = ovs_arm,
     .disarm = ovs_disarm,
     .announce = ovs_announce,
+    .teach = ovs_teach,
 };

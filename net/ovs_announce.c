@@ -281,20 +281,31 @@ void ovs_disarm(struct net_armed_port *p)
     p->state = NULL;
 }
 
+/* -1: the connection is gone. */
+static int send_frames(struct ovs_port *o, const struct frame *frames, size_t count, struct err *e)
+{
+    for (size_t i = 0; i < count; i++)
+        openflow_put_packet_out(&o->out, o->version, o->port_number, &frames[i]);
+    if (line_flush(o) == 0)
+        return 0;
+    line_lost(o, "cannot be written");
+    return err_set(e, ERR_NET_PLUG, "the OpenFlow connection to bridge %s was lost",
+                   o->p->port->bridge);
+}
+
 unsigned ovs_announce(struct net_armed_port *p, struct err *e)
 {
-    struct ovs_port *o = p->state;
-
     if (!p->wired)
         return 0;
-    for (size_t i = 0; i < p->n_frames; i++)
-        openflow_put_packet_out(&o->out, o->version, o->port_number, &p->frames[i]);
-    int left = line_flush(o);
+    int rc = send_frames(p->state, p->frames, p->n_frames, e);
     tap_guard_check(p->port->tap); /* also for an agent that began after the tap */
-    if (left == 0)
-        return (unsigned)p->n_frames;
-    line_lost(o, "cannot be written");
-    (void)err_set(e, ERR_NET_PLUG, "the OpenFlow connection to bridge %s was lost",
-                  p->port->bridge);
-    return 0;
+    return rc == 0 ? (unsigned)p->n_frames : 0;
+}
+
+bool ovs_teach(struct net_armed_port *p, struct err *e)
+{
+    struct frame lesson[FRAME_LESSONS];
+
+    frames_of_lesson(lesson, p->mac);
+    return p->wired && send_frames(p->state, lesson, FRAME_LESSONS, e) == 0;
 }

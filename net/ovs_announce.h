@@ -7,3 +7,4 @@
 int ovs_arm(struct net_armed_port *p, struct err *e);
 void ovs_disarm(struct net_armed_port *p);
 unsigned ovs_announce(struct net_armed_port *p, struct err *e);
+bool ovs_teach(struct net_armed_port *p, struct err *e);

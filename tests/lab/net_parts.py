@@ -17,7 +17,8 @@ sender of numbered frames and a listener. Each prints "ready" once it works and 
                                           in of "big_sender", [[number, bytes], ...]; "quit"
     net_parts.py big_sender IF MAC        "send FIRST COUNT": TCP frames of 60 000 bytes to be segmented later; "quit"
     net_parts.py echo ADDRESS COUNT       ICMP echo, 20 a second; prints how many were answered within a second
-    net_parts.py listen IF                "dump": prints and forgets the frames seen as [[hex, ns], ...]; "quit"
+    net_parts.py listen IF [out]          "dump": prints and forgets the frames seen, coming in or going out, as
+                                          [[hex, ns], ...]; "quit"
 
 Times are CLOCK_REALTIME in nanoseconds; the listener's are the kernel's.
 """
@@ -261,7 +262,7 @@ def echo(address, count):
     say(len(answered))
 
 
-def listen(interface):
+def listen(interface, way='in'):
     s = raw(interface)
     s.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
     s.setblocking(False)
@@ -273,7 +274,7 @@ def listen(interface):
                 data, ancillary, _, address = s.recvmsg(2048, 256)
             except OSError:  # nothing more, or the interface goes
                 return
-            if address[2] == socket.PACKET_OUTGOING or data[12:14] == struct.pack('!H', NUMBERED):
+            if (address[2] == socket.PACKET_OUTGOING) != (way == 'out') or data[12:14] == struct.pack('!H', NUMBERED):
                 continue
             seconds, ns = struct.unpack('qq', ancillary[0][2])
             seen.append([data.hex(), seconds * 10**9 + ns])

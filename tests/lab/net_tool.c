@@ -5,7 +5,8 @@
  * real-time clock in microseconds when it began.
  *
  *     net_tool 'PORT AS JSON' [group.name=value]...
- *     check | plug | ready MS | wired MS | unplug | present | audit [INSTANCE] | undo | arm | announce | disarm |
+ *     check | plug | ready MS | wired MS | unplug | present | audit [INSTANCE] | undo | arm | announce | teach |
+ *     disarm |
  *     block MS (keeps the loop from turning) |
  *     hold_make [BYTES] (without BYTES as the agent makes it, with an undo step) | hold_remove |
  *     hold_open | hold_begin | hold_release | hold_backlog | hold_end | hold_close |
@@ -122,6 +123,15 @@ static int do_announce(struct tool *t, const char *argument _unused_, struct jso
     if (!t->armed)
         return err_set(e, ERR_USAGE, "nothing is armed");
     *result = json_object_new_int64(net_announce(t->armed));
+    return 0;
+}
+
+static int do_teach(struct tool *t, const char *argument _unused_, struct json_object **result,
+                    struct err *e)
+{
+    if (!t->armed)
+        return err_set(e, ERR_USAGE, "nothing is armed");
+    *result = json_object_new_int64(net_teach_and_announce(t->armed, NULL, NULL));
     return 0;
 }
 
@@ -339,6 +349,7 @@ static const struct {
                 {"undo", do_undo},
                 {"arm", do_arm},
                 {"announce", do_announce},
+                {"teach", do_teach},
                 {"disarm", do_disarm},
                 {"block", do_block}};
 

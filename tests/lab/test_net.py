@@ -869,6 +869,36 @@ def test_ovs_from_call_to_wire(world, switches):
     assert statistics.median(delays) < 2000
 
 
+def test_ovs_is_taught_before_the_fabric_is_told(world, switches):
+    """The switch believes the guest to be elsewhere, and frames of the guest wait to be credited to that place."""
+    a, b = switches
+    source = ovs_source(world, a)
+    t = ovs_tool(world.b, b)
+    good(t.ask('plug'))
+    b.vsctl('--no-wait', 'set', 'port', TAP, f'tag={VLAN}')
+    world.b.guest()
+    good(t.ask('ready 5000'))
+    good(t.ask('arm'))
+    listener = world.b.part('listen', 'eth1', 'out')
+    told = []
+    for _ in range(10):
+        source.tell('speak')
+        wait_until('learning at the destination', lambda: b.fdb_vlan() == (b.ofport('eth1'), VLAN))
+        listener.ask('dump')
+        answer = t.ask('teach')
+        assert good(answer) == 1
+        frames = []
+        wait_until('announcement', lambda: frames.extend(f for f in listener.ask('dump') if of_guest([f])) or frames)
+        assert frames[0][0][24:28] == '8035', f'the fabric heard of the guest by another frame: {frames[0]}'
+        told.append(frames[0][1] / 1000 - answer['at'])
+        wait_until('learning', lambda: b.fdb_vlan() == (b.ofport(TAP), VLAN))
+        good(t.ask('disarm'))
+        good(t.ask('arm'))
+        time.sleep(0.1)
+    print(f'Open vSwitch: the fabric is told {min(told) / 1000:.1f} to {max(told) / 1000:.1f} ms after the first lesson')
+    assert min(told) >= 4000
+
+
 def test_ovs_with_openflow_10_alone(world, switches):
     _, b = switches
     b.vsctl('set', 'bridge', 'br-int', 'protocols=OpenFlow10')

@@ -159,5 +159,5 @@ def test_the_announcement_at_the_pause_can_be_switched_off_and_on_while_the_agen
         lost, gaps = lost_packets(lab, guest, switchover)
         moved(guest, 'hosta')
         print(f'\nswitchover {switchover:9} lost {lost}, median {statistics.median(lost):.0f}; gap median {statistics.median(gaps):.0f} ms', end='')
-        told = 'port(s) announced' in agent.log()[mark:]
+        told = 'port(s) turned' in agent.log()[mark:]
         assert told == (switchover == 'announce'), agent.log()[mark:]

@@ -299,6 +299,62 @@ UNIT_TEST(announced, "a port is announced at once, repeated, and no more once it
     UNIT_EQ(net_fake_announced(net, port.tap), 4);
 }
 
+static void note_left(void *aux)
+{
+    ++*(unsigned *)aux;
+}
+
+UNIT_TEST(taught,
+          "a switch that learns late is taught several times before the fabric is told once")
+{
+    struct net_port *ports[] = {&port};
+    struct net_armed *armed = NULL;
+    unsigned left = 0;
+
+    net_fake_set_teachable(net, port.tap, true);
+    UNIT_EQ(net_arm(net, ports, 1, &armed, &unit_err), 0);
+    net_fake_forget_calls(net);
+    int64_t start = clock_monotonic_us(), end = start + 5 * USEC_PER_SEC;
+    UNIT_EQ(net_teach_and_announce(armed, note_left, &left), 1);
+    while (left == 0 && clock_monotonic_us() < end) {
+        UNIT_EQ(net_fake_announced(net, port.tap), 0);
+        (void)loop_turn(loop, 100, NULL);
+    }
+    UNIT_TRUE(clock_monotonic_us() - start >= net_teach_us(NET_KIND_FAKE));
+    UNIT_EQ(net_fake_announced(net, port.tap), 1);
+    _cleanup_(str_freep) char *calls = net_fake_calls(net);
+    UNIT_STR(calls, "teach tapaaaaaaaa-00\nteach tapaaaaaaaa-00\nteach tapaaaaaaaa-00\n"
+                    "teach tapaaaaaaaa-00\nteach tapaaaaaaaa-00\nannounce tapaaaaaaaa-00");
+    while (net_fake_announced(net, port.tap) < 4 && clock_monotonic_us() < end)
+        (void)loop_turn(loop, 100, NULL);
+    UNIT_EQ(net_fake_announced(net, port.tap), 4);
+    UNIT_EQ(left, 1);
+    net_disarm(armed);
+}
+
+UNIT_TEST(
+    not_taught,
+    "what cannot be taught is announced at once, and so is what is asked for during the lessons")
+{
+    struct net_port *ports[] = {&port};
+    struct net_armed *armed = NULL;
+    unsigned left = 0;
+
+    UNIT_EQ(net_arm(net, ports, 1, &armed, &unit_err), 0);
+    UNIT_EQ(net_teach_and_announce(armed, note_left, &left), 1);
+    UNIT_EQ(net_fake_announced(net, port.tap), 1);
+    UNIT_EQ(left, 1);
+    net_fake_set_teachable(net, port.tap, true);
+    UNIT_EQ(net_teach_and_announce(armed, note_left, &left), 1);
+    UNIT_EQ(net_fake_announced(net, port.tap), 1);
+    UNIT_EQ(net_announce(armed), 1);
+    UNIT_EQ(net_fake_announced(net, port.tap), 2);
+    UNIT_EQ(left, 2);
+    net_disarm(armed);
+    UNIT_EQ(net_teach_us(NET_KIND_BRIDGE), 0);
+    UNIT_TRUE(net_teach_us(NET_KIND_OVS) > 0);
+}
+
 UNIT_TEST(unwired, "a port whose tap is not wired is not counted as announced")
 {
     struct net_port *ports[] = {&port};
