@@ -16,6 +16,8 @@ enum {
     ETHERTYPE_RARP_ = 0x8035,
     ETHERTYPE_IPV6_ = 0x86dd,
     ETHERTYPE_EXPERIMENT_ = 0x88b6,
+    ETHERTYPE_VLAN_ = 0x8100,
+    VLAN_MASK = 0xfff,
     TAP_FIRST_BYTE = 0xfe,
     TAP_OTHER_FIRST_BYTE = 0xfa,
     ARP_REQUEST_ = 1,
@@ -99,6 +101,18 @@ void frames_of_lesson(struct frame out[FRAME_LESSONS], const uint8_t mac[FRAME_M
     made_up[0] = mac[0] == TAP_FIRST_BYTE ? TAP_OTHER_FIRST_BYTE : TAP_FIRST_BYTE;
     lesson(&out[0], made_up, made_up);
     lesson(&out[1], mac, made_up);
+}
+
+void frame_tag(struct frame *out, const struct frame *frame, int vlan)
+{
+    enum { ADDRESSES = 2 * FRAME_MAC_SIZE };
+    struct frame tagged = {0};
+
+    put(&tagged, frame->data, ADDRESSES);
+    put16(&tagged, ETHERTYPE_VLAN_);
+    put16(&tagged, (unsigned)vlan & VLAN_MASK);
+    put(&tagged, frame->data + ADDRESSES, frame->length - ADDRESSES);
+    *out = tagged;
 }
 
 void frame_rarp(struct frame *out, const uint8_t mac[FRAME_MAC_SIZE])

@@ -11,7 +11,7 @@
 #include "lib/attributes.h"
 #include "lib/err.h"
 
-enum { FRAME_MAC_SIZE = 6, FRAME_SIZE_MIN = 60, FRAME_SIZE_MAX = 86, FRAME_ADDRESSES_MAX = 32 };
+enum { FRAME_MAC_SIZE = 6, FRAME_SIZE_MIN = 60, FRAME_SIZE_MAX = 90, FRAME_ADDRESSES_MAX = 32 };
 
 /* One Ethernet frame without its check sequence, padded to the minimum length. */
 struct frame {
@@ -33,6 +33,8 @@ void frame_rarp(struct frame *out, const uint8_t mac[FRAME_MAC_SIZE]);
  */
 enum { FRAME_LESSONS = 2 };
 void frames_of_lesson(struct frame out[FRAME_LESSONS], const uint8_t mac[FRAME_MAC_SIZE]);
+/* The same frame in a VLAN (IEEE 802.1Q 9.6, priority 0). `out` may be `frame`. */
+void frame_tag(struct frame *out, const struct frame *frame, int vlan);
 
 /*
  * Gratuitous ARP of one IPv4 address (network order). The request form is what Linux sends on

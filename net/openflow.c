@@ -203,7 +203,7 @@ void openflow_put_echo_reply(struct text_buffer *b, const struct openflow_messag
 }
 
 void openflow_put_packet_out(struct text_buffer *b, uint8_t version, uint32_t in_port,
-                             const struct frame *frame)
+                             uint32_t out_port, const struct frame *frame)
 {
     enum { HEAD_10 = 16, ACTION_10 = 8, HEAD_13 = 24, ACTION_13 = 16 };
     bool is_13 = version == OPENFLOW_13;
@@ -217,14 +217,14 @@ void openflow_put_packet_out(struct text_buffer *b, uint8_t version, uint32_t in
         put_zeros(b, 6);
         put16(b, 0); /* output */
         put16(b, ACTION_13);
-        put32(b, port_normal_13);
+        put32(b, out_port == OPENFLOW_NORMAL ? port_normal_13 : out_port);
         put_zeros(b, 8);
     } else {
         put16(b, in_port & 0xffff);
         put16(b, ACTION_10);
         put16(b, 0);
         put16(b, ACTION_10);
-        put16(b, PORT_NORMAL_10);
+        put16(b, out_port == OPENFLOW_NORMAL ? PORT_NORMAL_10 : out_port & 0xffff);
         put16(b, 0);
     }
     text_buffer_add_n(b, (const char *)frame->data, frame->length);

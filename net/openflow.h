@@ -55,6 +55,10 @@ void openflow_put_hello(struct text_buffer *b);
 /* Asks for the ports, and for port status messages from now on. */
 void openflow_put_watch_ports(struct text_buffer *b, uint8_t version);
 void openflow_put_echo_reply(struct text_buffer *b, const struct openflow_message *request);
-/* As if the frame had come in by the port: the switch learns, then treats it as its own L2 pipeline does. */
+/*
+ * As if the frame had come in by the port: the switch learns, then treats it as its own L2 pipeline does. Or, with
+ * another out_port than OPENFLOW_NORMAL, it goes out there and nothing is learned.
+ */
+enum { OPENFLOW_NORMAL = 0 };
 void openflow_put_packet_out(struct text_buffer *b, uint8_t version, uint32_t in_port,
-                             const struct frame *frame);
+                             uint32_t out_port, const struct frame *frame);

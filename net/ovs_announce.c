@@ -25,7 +25,15 @@
 
 LOG_MODULE(net);
 
-enum { RECONNECT_US = 200000, READ_SIZE = 16384, READS_A_TURN = 32, PENDING_MAX = 1024 * 1024 };
+enum {
+    RECONNECT_US = 200000,
+    READ_SIZE = 16384,
+    READS_A_TURN = 32,
+    PENDING_MAX = 1024 * 1024,
+    PATCHES_MAX = 16
+};
+/* Neutron's agent names the integration bridge's end of a patch to the bridge of a physical network so. */
+static const char patch_prefix[] = "int-";
 
 struct ovs_port {
     struct net_armed_port *p;
@@ -37,6 +45,8 @@ struct ovs_port {
     struct text_buffer in, out;
     uint8_t version;      /* 0 until the hellos are over */
     uint32_t port_number; /* 0 = the tap is not in the datapath */
+    uint32_t patches[PATCHES_MAX];
+    size_t n_patches;
     /* OVSDB */
     struct ovsdb *db;
     struct loop_source *db_source;
@@ -54,6 +64,7 @@ static void line_close(struct ovs_port *o)
     text_buffer_free(&o->out);
     o->version = 0;
     o->port_number = 0;
+    o->n_patches = 0;
     o->p->wired = false;
 }
 
@@ -86,10 +97,24 @@ static int line_flush(struct ovs_port *o)
     return loop_source_set_events(o->source, EPOLLIN | (o->out.length ? EPOLLOUT : 0), NULL);
 }
 
+static void note_patch(struct ovs_port *o, const struct openflow_port *port)
+{
+    size_t i = 0;
+
+    while (i < o->n_patches && o->patches[i] != port->number)
+        i++;
+    if (port->gone && i < o->n_patches)
+        o->patches[i] = o->patches[--o->n_patches];
+    else if (!port->gone && i == o->n_patches && i < PATCHES_MAX)
+        o->patches[o->n_patches++] = port->number;
+}
+
 static void note_port(void *aux, const struct openflow_port *port)
 {
     struct ovs_port *o = aux;
 
+    if (text_starts_with(port->name, patch_prefix))
+        note_patch(o, port);
     if (strcmp(port->name, o->p->port->tap) != 0)
         return;
     bool is_new = !port->gone && port->number != o->port_number;
@@ -281,11 +306,14 @@ void ovs_disarm(struct net_armed_port *p)
     p->state = NULL;
 }
 
-/* -1: the connection is gone. */
-static int send_frames(struct ovs_port *o, const struct frame *frames, size_t count, struct err *e)
+static void put_frame(struct ovs_port *o, uint32_t out_port, const struct frame *frame)
 {
-    for (size_t i = 0; i < count; i++)
-        openflow_put_packet_out(&o->out, o->version, o->port_number, &frames[i]);
+    openflow_put_packet_out(&o->out, o->version, o->port_number, out_port, frame);
+}
+
+/* -1: the connection is gone. */
+static int send_frames(struct ovs_port *o, struct err *e)
+{
     if (line_flush(o) == 0)
         return 0;
     line_lost(o, "cannot be written");
@@ -297,15 +325,37 @@ unsigned ovs_announce(struct net_armed_port *p, struct err *e)
 {
     if (!p->wired)
         return 0;
-    int rc = send_frames(p->state, p->frames, p->n_frames, e);
+    for (size_t i = 0; i < p->n_frames; i++)
+        put_frame(p->state, OPENFLOW_NORMAL, &p->frames[i]);
+    int rc = send_frames(p->state, e);
     tap_guard_check(p->port->tap); /* also for an agent that began after the tap */
     return rc == 0 ? (unsigned)p->n_frames : 0;
 }
 
+/* The bridges of physical networks learn for themselves. They know the made-up address behind the patch, from the first
+ * lesson's flooding, so that what the guest sends to it ends there as well. Through a patch comes what is tagged. */
+static void teach_beyond(struct ovs_port *o, const struct frame *lesson)
+{
+    int tag = o->db ? ovsdb_watched_tag(o->db) : -1;
+    struct frame tagged;
+
+    if (tag <= 0)
+        return;
+    frame_tag(&tagged, lesson, tag);
+    for (size_t i = 0; i < o->n_patches; i++)
+        put_frame(o, o->patches[i], &tagged);
+}
+
 bool ovs_teach(struct net_armed_port *p, struct err *e)
 {
+    struct ovs_port *o = p->state;
     struct frame lesson[FRAME_LESSONS];
 
+    if (!p->wired)
+        return false;
     frames_of_lesson(lesson, p->mac);
-    return p->wired && send_frames(p->state, lesson, FRAME_LESSONS, e) == 0;
+    for (size_t i = 0; i < FRAME_LESSONS; i++)
+        put_frame(o, OPENFLOW_NORMAL, &lesson[i]);
+    teach_beyond(o, &lesson[FRAME_LESSONS - 1]);
+    return send_frames(o, e) == 0;
 }

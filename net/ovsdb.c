@@ -4,6 +4,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <json-c/json.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <string.h>
@@ -23,6 +24,7 @@ struct ovsdb {
     struct text_buffer in;
     size_t scanned; /* bytes of `in` that `frame` has seen */
     struct json_frame frame;
+    int watched_tag; /* -1: none, or not told yet */
 };
 
 size_t json_frame_end(struct json_frame *frame, const char *data, size_t length)
@@ -131,6 +133,7 @@ int ovsdb_open(struct ovsdb **out, const char *connection, struct err *e)
     }
     _cleanup_(ovsdb_freep) struct ovsdb *db = NEW(struct ovsdb);
     db->connection = text_dup(connection);
+    db->watched_tag = -1;
     db->fd = socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (db->fd < 0)
         return err_set_errno(e, ERR_SYSTEM, errno, "a socket to Open vSwitch cannot be opened");
@@ -358,6 +361,38 @@ int ovsdb_watch_port(struct ovsdb *db, const char *name, struct err *e)
     return send_request(db, "monitor_cond", params, e) < 0 ? -1 : 0;
 }
 
+/* An optional column is its value, or an empty set. A new row tells what it has, a changed one what changed. */
+static void note_tag_of(struct ovsdb *db, struct json_object *columns, bool is_new)
+{
+    struct json_object *tag = json_get(columns, "tag");
+
+    if (tag || (columns && is_new))
+        db->watched_tag = json_object_is_type(tag, json_type_int) ? json_object_get_int(tag) : -1;
+}
+
+static void note_tag(struct ovsdb *db, struct json_object *tables)
+{
+    struct json_object *ports = json_get(tables, "Port");
+
+    if (!json_object_is_type(ports, json_type_object))
+        return;
+    json_object_object_foreach (ports, row, update) {
+        (void)row;
+        note_tag_of(db, json_get(update, "initial"), true);
+        note_tag_of(db, json_get(update, "insert"), true);
+        note_tag_of(db, json_get(update, "modify"), false);
+    }
+}
+
+/* RFC 7047 4.1.6 and ovsdb-server(7) on "update2": the second of its parameters. */
+static struct json_object *updated_tables(struct json_object *message)
+{
+    struct json_object *params = json_get(message, "params");
+
+    return json_object_is_type(params, json_type_array) ? json_object_array_get_idx(params, 1)
+                                                        : NULL;
+}
+
 int ovsdb_drain(struct ovsdb *db, bool *changed, struct err *e)
 {
     enum { READS_A_TURN = 32 };
@@ -376,6 +411,15 @@ int ovsdb_drain(struct ovsdb *db, bool *changed, struct err *e)
         const char *method = json_get_string(m, "method", NULL);
         if (text_equal(method, "echo") && answer_echo(db, m, e) < 0)
             return -1;
+        if (!method)
+            note_tag(db, json_get(m, "result"));
+        else if (text_equal(method, "update2"))
+            note_tag(db, updated_tables(m));
         *changed |= !method || text_equal(method, "update2");
     }
+}
+
+int ovsdb_watched_tag(const struct ovsdb *db)
+{
+    return db->watched_tag;
 }

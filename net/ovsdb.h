@@ -43,3 +43,5 @@ int ovsdb_watch_port(struct ovsdb *db, const char *name, struct err *e);
  * changed (the first look included). -1: the connection is of no more use.
  */
 int ovsdb_drain(struct ovsdb *db, bool *changed, struct err *e);
+/* The VLAN of the watched port by what was taken in so far; -1 if it has none. */
+int ovsdb_watched_tag(const struct ovsdb *db);

@@ -620,9 +620,21 @@ class Switch:
             pid = f.read().strip()
         return self.host.exec('ovs-appctl', '-t', f'{self.dir}/ovs-vswitchd.{pid}.ctl', *args)
 
-    def fdb_vlan(self):
+    def patch_to_physical(self):
+        """The uplink goes to a bridge of its own, br-ex, as Neutron's agent makes it for an untagged network."""
+        self.vsctl('del-port', 'br-int', 'eth1', '--', 'add-br', 'br-ex', '--', 'set', 'bridge', 'br-ex', 'datapath_type=netdev',
+                   'fail_mode=secure', '--', 'add-port', 'br-ex', 'eth1')
+        for bridge, name, peer in (('br-int', 'int-br-ex', 'phy-br-ex'), ('br-ex', 'phy-br-ex', 'int-br-ex')):
+            self.vsctl('add-port', bridge, name, '--', 'set', 'Interface', name, 'type=patch', f'options:peer={peer}')
+        self.ofctl('add-flow', f'priority=3,in_port={self.ofport("int-br-ex")},vlan_tci=0/0x1fff,actions=mod_vlan_vid:{VLAN},NORMAL')
+        outer = self.ofport('phy-br-ex')
+        for flow in (f'priority=4,in_port={outer},dl_vlan={VLAN},actions=strip_vlan,NORMAL', f'priority=2,in_port={outer},actions=drop',
+                     'priority=0,actions=NORMAL'):
+            self.host.exec('ovs-ofctl', 'add-flow', f'unix:{self.dir}/br-ex.mgmt', flow)
+
+    def fdb_vlan(self, bridge='br-int'):
         """(port, VLAN) that the switch has learned for the guest."""
-        for line in self.appctl('fdb/show', 'br-int').splitlines():
+        for line in self.appctl('fdb/show', bridge).splitlines():
             if MAC in line:
                 return tuple(int(x) for x in line.split()[:2])
         return None
@@ -897,6 +909,35 @@ def test_ovs_is_taught_before_the_fabric_is_told(world, switches):
         time.sleep(0.1)
     print(f'Open vSwitch: the fabric is told {min(told) / 1000:.1f} to {max(told) / 1000:.1f} ms after the first lesson')
     assert min(told) >= 4000
+
+
+def test_ovs_the_bridge_of_a_physical_network_is_taught_as_well(world, switches):
+    """Taught and disarmed before the fabric is told: both bridges know the guest's new place, and nothing of it left."""
+    a, b = switches
+    source = ovs_source(world, a)
+    t = ovs_tool(world.b, b)
+    b.patch_to_physical()
+    good(t.ask('plug'))
+    b.vsctl('--no-wait', 'set', 'port', TAP, f'tag={VLAN}')
+    world.b.guest()
+    good(t.ask('ready 5000'))
+    listener = world.b.part('listen', 'eth1', 'out')
+    for _ in range(20):
+        good(t.ask('arm'))
+        source.tell('speak')
+        wait_until('learning at the destination', lambda: b.fdb_vlan('br-ex') == (b.ofport('eth1'), 0))
+        time.sleep(0.05)  # what is early in a migration
+        listener.ask('dump')
+        assert good(t.ask('teach')) == 1
+        good(t.ask('disarm'))
+        time.sleep(0.05)
+        left = of_guest(listener.ask('dump'))
+        if not left:  # it was quick enough
+            break
+        assert left[0][24:28] == '8035', left
+    assert not left
+    assert b.fdb_vlan() == (b.ofport(TAP), VLAN)
+    assert b.fdb_vlan('br-ex') == (b.ofport('phy-br-ex'), 0)
 
 
 def test_ovs_with_openflow_10_alone(world, switches):

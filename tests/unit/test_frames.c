@@ -107,6 +107,20 @@ UNIT_TEST(lesson, "a switch is taught by a made-up address and by what the guest
     UNIT_EQ(f[0].data[0] & 3, 2); /* of one station, given locally */
 }
 
+UNIT_TEST(tagged, "a frame in a VLAN has its tag behind the addresses and all else behind that")
+{
+    struct frame f[FRAME_LESSONS], t;
+
+    frames_of_lesson(f, mac);
+    frame_tag(&t, &f[1], 0x123);
+    UNIT_EQ(t.length, f[1].length + 4);
+    UNIT_EQ(memcmp(t.data, f[1].data, 12), 0);
+    UNIT_EQ(memcmp(t.data + 12, "\x81\x00\x01\x23\x88\xb6", 6), 0);
+    frame_tag(&f[1], &f[1], 0x123);
+    UNIT_EQ(f[1].length, t.length);
+    UNIT_EQ(memcmp(f[1].data, t.data, t.length), 0);
+}
+
 UNIT_TEST(no_addresses, "a port without addresses is still announced by RARP")
 {
     _cleanup_(mem_freep) struct frame *frames = NULL;
@@ -150,10 +164,24 @@ UNIT_TEST(packet_out_10, "a packet-out of OpenFlow 1.0 is as its specification l
     struct frame f;
 
     frame_rarp(&f, mac);
-    openflow_put_packet_out(&b, OPENFLOW_10, 0x0102, &f);
+    openflow_put_packet_out(&b, OPENFLOW_10, 0x0102, OPENFLOW_NORMAL, &f);
     UNIT_EQ(b.length, sizeof(head) + 60);
     UNIT_EQ(memcmp(b.data, head, sizeof(head)), 0);
     UNIT_EQ(memcmp(b.data + sizeof(head), f.data, 60), 0);
+    text_buffer_free(&b);
+}
+
+UNIT_TEST(packet_out_to, "a packet-out may be for one port instead")
+{
+    struct text_buffer b = TEXT_BUFFER_INIT;
+    struct frame f;
+
+    frame_rarp(&f, mac);
+    openflow_put_packet_out(&b, OPENFLOW_10, 1, 0x0304, &f);
+    UNIT_EQ(memcmp(b.data + 20, "\x03\x04", 2), 0);
+    text_buffer_free(&b);
+    openflow_put_packet_out(&b, OPENFLOW_13, 1, 0x01020304, &f);
+    UNIT_EQ(memcmp(b.data + 28, "\x01\x02\x03\x04", 4), 0);
     text_buffer_free(&b);
 }
 
@@ -166,7 +194,7 @@ UNIT_TEST(packet_out_13, "a packet-out of OpenFlow 1.3 is as its specification l
     struct frame f;
 
     frame_rarp(&f, mac);
-    openflow_put_packet_out(&b, OPENFLOW_13, 0x0102, &f);
+    openflow_put_packet_out(&b, OPENFLOW_13, 0x0102, OPENFLOW_NORMAL, &f);
     UNIT_EQ(b.length, sizeof(head) + 60);
     UNIT_EQ(memcmp(b.data, head, sizeof(head)), 0);
     text_buffer_free(&b);
