@@ -230,13 +230,18 @@ static void announced(void *aux)
     struct migration *m = aux;
 
     migration_stamp(m, TIMELINE_ANNOUNCED);
+    forwarding_told(m);
 }
 
+/* `forwards`: what still reaches the source is not lost, so that there is time for lessons. A second signal, as of the
+ * switch to post-copy, does not cut them short. */
 static void turn_network(struct migration *m, bool forwards)
 {
-    if (forwards) {
+    if (!m->armed || carrying_is_on(m)) {
+        forwarding_told(m);
+    } else if (forwards) {
         m->progress.announced = (int)net_teach_and_announce(m->armed, announced, m);
-    } else {
+    } else if (!net_is_teaching(m->armed)) {
         m->progress.announced = (int)net_announce(m->armed);
         announced(m);
     }
@@ -259,8 +264,7 @@ void agent_switchover_signal(void *aux, const char *migration_uuid, enum switcho
     m->progress.paused_us = at_us;
     migration_stamp_at(m, TIMELINE_SIGNAL_RECEIVED, at_us, 0);
     bool forwards = forwarding_paused(m); /* first: from the announcement on, newer frames come */
-    if (m->armed && !carrying_is_on(m))
-        turn_network(m, forwards);
+    turn_network(m, forwards);
     log_debug("migration %s: the source paused the guest %lld us ago; %d port(s) turned", m->uuid,
               (long long)(clock_monotonic_us() - at_us), m->progress.announced);
 }

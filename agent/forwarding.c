@@ -197,6 +197,12 @@ bool forwarding_paused(struct migration *m)
     return m->forward_destination && forward_destination_paused(m->forward_destination);
 }
 
+void forwarding_told(struct migration *m)
+{
+    if (m->forward_destination)
+        forward_destination_told(m->forward_destination);
+}
+
 void forwarding_resumed(struct migration *m)
 {
     if (m->forward_destination)

@@ -30,6 +30,8 @@ void forwarding_connect(struct migration *migration, struct json_object *facts);
 
 /* Either side: the guest stopped at the source; true at the destination if what still reaches the source comes here. */
 bool forwarding_paused(struct migration *migration);
+/* Destination: the network was told of the guest's new place, or nobody will tell it. */
+void forwarding_told(struct migration *migration);
 /* It runs here (destination); it runs at the source again (either side). */
 void forwarding_resumed(struct migration *migration);
 void forwarding_reverted(struct migration *migration);

@@ -60,13 +60,15 @@ static bool rate_ok(struct net_armed_port *p, int64_t now)
     return p->rounds_in_window++ < p->set->count + ROUNDS_SPARE;
 }
 
+/* All ports that could be taught are through with it, and one at least was announced. */
 static void tell_left(struct net_armed *armed)
 {
     void (*left)(void *aux) = armed->left;
 
+    if (!left || net_is_teaching(armed))
+        return;
     armed->left = NULL;
-    if (left)
-        left(armed->left_aux);
+    left(armed->left_aux);
 }
 
 static bool round_of(struct net_armed_port *p, int64_t now)
@@ -109,7 +111,7 @@ static void arm_next(struct net_armed_port *p, int64_t now)
 
 static bool start_rounds(struct net_armed_port *p)
 {
-    p->lessons_left = 0;
+    p->teaching = false;
     p->start_us = clock_monotonic_us();
     bool left = round_of(p, p->start_us);
     arm_next(p, p->start_us);
@@ -120,7 +122,7 @@ static bool teach(struct net_armed_port *p)
 {
     struct err e = ERR_INIT;
 
-    p->lessons_left--;
+    p->lessons++;
     bool taught = p->ops->teach(p, &e);
     if (err_is_set(&e))
         log_err(LOG_LEVEL_DEBUG, &e, "port %s", p->port->port_id);
@@ -128,15 +130,24 @@ static bool teach(struct net_armed_port *p)
     return taught;
 }
 
+/* A loop that was held up gives one more lesson and then tells the fabric. */
+static void teach_again(struct net_armed_port *p, int64_t now)
+{
+    bool is_over = p->lessons >= LESSONS || now - p->start_us >= (int64_t)LESSONS * LESSON_US;
+
+    if (p->lessons < LESSONS)
+        (void)teach(p);
+    if (is_over)
+        (void)start_rounds(p);
+}
+
 static void timer_fired(void *aux)
 {
     struct net_armed_port *p = aux;
     int64_t now = clock_monotonic_us();
 
-    if (p->lessons_left) {
-        (void)teach(p);
-    } else if (p->start_us == 0) {
-        (void)start_rounds(p);
+    if (p->teaching) {
+        teach_again(p, now);
     } else {
         (void)round_of(p, now);
         arm_next(p, now);
@@ -145,10 +156,10 @@ static void timer_fired(void *aux)
 
 static bool start_lessons(struct net_armed_port *p)
 {
-    if (!p->ops->teach)
+    if (!p->teaching)
         return start_rounds(p);
-    p->start_us = 0;
-    p->lessons_left = LESSONS;
+    p->start_us = clock_monotonic_us();
+    p->lessons = 0;
     return teach(p) || start_rounds(p);
 }
 
@@ -157,7 +168,7 @@ void net_armed_port_wired(struct net_armed_port *p)
     log_debug("port %s can be announced now", p->port->port_id);
     if (p->set->watch)
         p->set->watch(p->set->watch_aux);
-    if (p->set->announcing)
+    if (p->set->announcing && !p->teaching)
         (void)start_rounds(p);
 }
 
@@ -249,13 +260,23 @@ unsigned net_teach_and_announce(struct net_armed *armed, void (*fn)(void *aux), 
     armed->left = fn;
     armed->left_aux = aux;
     for (size_t i = 0; i < armed->n_ports; i++)
+        armed->ports[i].teaching = armed->ports[i].ops->teach != NULL;
+    for (size_t i = 0; i < armed->n_ports; i++)
         reached += start_lessons(&armed->ports[i]);
     return reached;
 }
 
-int64_t net_teach_us(enum net_kind kind)
+bool net_is_teaching(const struct net_armed *armed)
 {
-    return net_ops_of(kind)->teach ? (int64_t)LESSONS * LESSON_US : 0;
+    for (size_t i = 0; i < armed->n_ports; i++)
+        if (armed->ports[i].teaching)
+            return true;
+    return false;
+}
+
+bool net_kind_is_taught(enum net_kind kind)
+{
+    return net_ops_of(kind)->teach != NULL;
 }
 
 void net_armed_watch(struct net_armed *armed, void (*fn)(void *aux), void *aux)

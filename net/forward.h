@@ -105,6 +105,8 @@ DEFINE_CLEANUP(struct forward_destination *, forward_destination_free)
 /* The source said that the guest stopped: just before the network is turned, by net_teach_and_announce() if it says
  * true: what comes by the old way comes here. */
 bool forward_destination_paused(struct forward_destination *destination);
+/* The fabric was told, where a switch was taught before (net_kind_is_taught()): older frames come for a moment yet. */
+void forward_destination_told(struct forward_destination *destination);
 /* The guest runs here: nothing is held for long any more. */
 void forward_destination_resumed(struct forward_destination *destination);
 /* It runs at the source again: what came here since the pause is given back. */

@@ -62,8 +62,8 @@ struct forward_destination {
     size_t n_taps;
     enum stage stage;
     bool caught_up, returning;
-    int64_t teach_us; /* from the pause until the fabric is told, */
-    int64_t told_us;  /* which is then */
+    bool is_taught;  /* a switch that is, before the fabric is told; that is said to us */
+    int64_t told_us; /* the fabric; 0 = not yet */
     int64_t paused_us, last_frame_us, resumed_us, released_us;
     struct forward_counts counts;
     struct carry_destination *carry; /* NULL = not permitted */
@@ -281,7 +281,7 @@ static const char *may_release(const struct forward_destination *d, int64_t now)
         return "the time is over";
     if (d->resumed_us && now - d->resumed_us >= HOLD_RUNNING_US)
         return "the guest runs";
-    if (d->caught_up && count_waiting(d) == 0 && now - d->told_us >= SETTLE_US &&
+    if (d->caught_up && count_waiting(d) == 0 && d->told_us && now - d->told_us >= SETTLE_US &&
         now - d->last_frame_us >= QUIET_US)
         return "older ones have come";
     return NULL;
@@ -360,8 +360,7 @@ static int add_tap(struct forward_destination *d, const struct net_port *port, s
 
     (void)snprintf(tap->name, sizeof(tap->name), "%s", port->tap);
     tap->waiting.limit = WAITING_BYTES;
-    if (net_teach_us(port->kind) > d->teach_us)
-        d->teach_us = net_teach_us(port->kind);
+    d->is_taught |= net_kind_is_taught(port->kind);
     return frame_parse_mac(port->mac, tap->mac, e);
 }
 
@@ -442,7 +441,7 @@ bool forward_destination_paused(struct forward_destination *destination)
     if (d->stage != BEFORE || !d->channel)
         return false; /* the signal comes more than once; and without the stream nothing older can come */
     d->paused_us = d->last_frame_us = clock_monotonic_us();
-    d->told_us = d->paused_us + d->teach_us;
+    d->told_us = d->is_taught ? 0 : d->paused_us;
     d->resumed_us = 0;
     begin_holding(d);
     for (size_t i = 0; i < d->n_taps; i++) {
@@ -453,6 +452,12 @@ bool forward_destination_paused(struct forward_destination *destination)
     d->stage = HOLDING;
     loop_timer_arm(d->timer, TICK_US);
     return true;
+}
+
+void forward_destination_told(struct forward_destination *destination)
+{
+    if (destination->stage == HOLDING && !destination->told_us)
+        destination->told_us = clock_monotonic_us();
 }
 
 void forward_destination_resumed(struct forward_destination *destination)

@@ -18,8 +18,8 @@ enum {
     ETHERTYPE_EXPERIMENT_ = 0x88b6,
     ETHERTYPE_VLAN_ = 0x8100,
     VLAN_MASK = 0xfff,
-    TAP_FIRST_BYTE = 0xfe,
-    TAP_OTHER_FIRST_BYTE = 0xfa,
+    MADE_UP_FIRST_BYTE = 0xf6,
+    OTHER_FIRST_BYTE = 0xf2,
     ARP_REQUEST_ = 1,
     ARP_REPLY_ = 2,
     RARP_REQUEST_ = 3,
@@ -98,7 +98,7 @@ void frames_of_lesson(struct frame out[FRAME_LESSONS], const uint8_t mac[FRAME_M
     uint8_t made_up[FRAME_MAC_SIZE];
 
     memcpy(made_up, mac, sizeof(made_up));
-    made_up[0] = mac[0] == TAP_FIRST_BYTE ? TAP_OTHER_FIRST_BYTE : TAP_FIRST_BYTE;
+    made_up[0] = mac[0] == MADE_UP_FIRST_BYTE ? OTHER_FIRST_BYTE : MADE_UP_FIRST_BYTE;
     lesson(&out[0], made_up, made_up);
     lesson(&out[1], mac, made_up);
 }

@@ -26,10 +26,11 @@ int frame_parse_mac(const char *text, uint8_t mac[FRAME_MAC_SIZE], struct err *e
 void frame_rarp(struct frame *out, const uint8_t mac[FRAME_MAC_SIZE]);
 
 /*
- * Two frames that teach a switch where the guest is, and go no further: a switch learns from a frame when it has
- * decided where that goes, so the first is from a made-up address to itself, and the second, from the guest to that
- * address, would have to go out of the port that it came in by. The made-up address is the one that libvirt gives to
- * taps, the guest's with another first byte. EtherType 0x88b6, which IEEE 802 keeps for local experiments.
+ * Two frames that teach a switch where the guest is. A switch learns from a frame when it has decided where that
+ * goes, so the first is from a made-up address to itself, and is flooded if nobody knows it yet; the second, from the
+ * guest to that address, would have to go out of the port that it came in by, and goes nowhere. The made-up address
+ * is the guest's with another first byte, which neither Neutron (fa) nor libvirt (52, and fe for taps) uses. EtherType
+ * 0x88b6, which IEEE 802 keeps for local experiments.
  */
 enum { FRAME_LESSONS = 2 };
 void frames_of_lesson(struct frame out[FRAME_LESSONS], const uint8_t mac[FRAME_MAC_SIZE]);

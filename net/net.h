@@ -106,12 +106,15 @@ unsigned net_announce(struct net_armed *armed);
 /*
  * As net_announce(), for where frames that still come by the old way are not lost. A switch whose forwarding follows
  * its tables a little later (Open vSwitch: until its revalidators have been through, frames go by old flows, and what
- * those flows counted teaches the old place once more) is taught first, and the fabric is told net_teach_us() later.
- * Returns the number of ports that were announced or taught. fn is called once, when the first announcement has left.
+ * those flows counted teaches the old place once more) is taught first, and the fabric is told 5 ms later.
+ * Returns the number of ports that were announced or taught. fn is called once, when the fabric was told of all ports
+ * that it can be told of, perhaps before this returns.
  */
 unsigned net_teach_and_announce(struct net_armed *armed, void (*fn)(void *aux), void *aux);
-/* How long the fabric is not told yet by net_teach_and_announce() on this kind of wiring. Any thread. */
-int64_t net_teach_us(enum net_kind kind);
+/* Lessons go on: the fabric is told soon, or at once by net_announce(). Loop thread. */
+bool net_is_teaching(const struct net_armed *armed);
+/* Are there lessons on this kind of wiring, before the fabric is told? Any thread. */
+bool net_kind_is_taught(enum net_kind kind);
 /* fn is called whenever the way of one of the ports may have changed; from the loop, until net_disarm(). */
 void net_armed_watch(struct net_armed *armed, void (*fn)(void *aux), void *aux);
 void net_disarm(struct net_armed *armed); /* NULL is accepted */

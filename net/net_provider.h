@@ -44,7 +44,8 @@ struct net_armed_port {
     struct net_armed *set;
     struct loop_timer *timer;
     int64_t start_us;        /* of the rounds that are under way */
-    unsigned lessons_left;   /* before the rounds begin */
+    bool teaching;           /* the rounds begin when the lessons are over */
+    unsigned lessons;        /* that were given */
     int64_t window_start_us; /* rate limit */
     unsigned rounds_in_window;
 };
@@ -84,8 +85,8 @@ struct net_ops {
     void (*disarm)(struct net_armed_port *p);
     /* Sends all frames now; the number that left, 0 if the port is not wired yet. */
     unsigned (*announce)(struct net_armed_port *p, struct err *e);
-    /* Shows the switch alone where the guest is; nothing leaves this host. False if the port is not wired yet. NULL =
-     * the backend's tables and its forwarding are one. */
+    /* Shows the switch alone where the guest is: no frame of the guest leaves this host. False if the port is not
+     * wired yet. NULL = the backend's tables and its forwarding are one. */
     bool (*teach)(struct net_armed_port *p, struct err *e);
     /* Link events, told to all armed ports; NULL = not wanted. `lost`: look again at everything. */
     void (*link_changed)(struct net_armed_port *p, const struct link *link);

@@ -30,8 +30,11 @@ enum {
     READ_SIZE = 16384,
     READS_A_TURN = 32,
     PENDING_MAX = 1024 * 1024,
-    PATCHES_MAX = 16
+    PATCHES_MAX = 16,
+    VLAN_NONE = 4095 /* Neutron's, for a port that leads nowhere */
 };
+static const uint32_t ports_end_10 = 0xff00,
+                      ports_end_13 = 0xffffff00; /* behind are reserved ones */
 /* Neutron's agent names the integration bridge's end of a patch to the bridge of a physical network so. */
 static const char patch_prefix[] = "int-";
 
@@ -44,6 +47,7 @@ struct ovs_port {
     struct loop_source *source;
     struct text_buffer in, out;
     uint8_t version;      /* 0 until the hellos are over */
+    bool reading, lost;   /* lost while it was read: closed when that is over */
     uint32_t port_number; /* 0 = the tap is not in the datapath */
     uint32_t patches[PATCHES_MAX];
     size_t n_patches;
@@ -70,6 +74,10 @@ static void line_close(struct ovs_port *o)
 
 static void line_lost(struct ovs_port *o, const char *why)
 {
+    if (o->reading) {
+        o->lost = true;
+        return;
+    }
     log_debug("OpenFlow connection %s: %s", o->socket_path, why);
     line_close(o);
     loop_timer_arm(o->retry, RECONNECT_US);
@@ -113,7 +121,8 @@ static void note_port(void *aux, const struct openflow_port *port)
 {
     struct ovs_port *o = aux;
 
-    if (text_starts_with(port->name, patch_prefix))
+    if (text_starts_with(port->name, patch_prefix) &&
+        port->number < (o->version == OPENFLOW_13 ? ports_end_13 : ports_end_10))
         note_patch(o, port);
     if (strcmp(port->name, o->p->port->tap) != 0)
         return;
@@ -176,11 +185,18 @@ static void line_ready(void *aux, uint32_t epoll_events _unused_)
     struct ovs_port *o = aux;
     struct err e = ERR_INIT;
 
-    if (line_read(o) < 0)
+    if (line_read(o) < 0) {
         line_lost(o, "closed by the switch");
-    else if (take_messages(o, &e) < 0)
+        return;
+    }
+    o->lost = false;
+    o->reading =
+        true; /* a port that is wired is announced, on this line, while its message is read */
+    int rc = take_messages(o, &e);
+    o->reading = false;
+    if (rc < 0)
         line_lost(o, e.text);
-    else if (line_flush(o) < 0)
+    else if (o->lost || line_flush(o) < 0)
         line_lost(o, "cannot be written");
 }
 
@@ -339,7 +355,7 @@ static void teach_beyond(struct ovs_port *o, const struct frame *lesson)
     int tag = o->db ? ovsdb_watched_tag(o->db) : -1;
     struct frame tagged;
 
-    if (tag <= 0)
+    if (tag <= 0 || tag >= VLAN_NONE)
         return;
     frame_tag(&tagged, lesson, tag);
     for (size_t i = 0; i < o->n_patches; i++)

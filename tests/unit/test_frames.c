@@ -92,18 +92,18 @@ UNIT_TEST(order,
 
 UNIT_TEST(lesson, "a switch is taught by a made-up address and by what the guest sends to it")
 {
-    static const uint8_t first[60] = {0xfe, 0x54, 0x00, 0xab, 0xcd, 0xef, 0xfe,
+    static const uint8_t first[60] = {0xf6, 0x54, 0x00, 0xab, 0xcd, 0xef, 0xf6,
                                       0x54, 0x00, 0xab, 0xcd, 0xef, 0x88, 0xb6};
-    static const uint8_t second[60] = {0xfe, 0x54, 0x00, 0xab, 0xcd, 0xef, 0x52,
+    static const uint8_t second[60] = {0xf6, 0x54, 0x00, 0xab, 0xcd, 0xef, 0x52,
                                        0x54, 0x00, 0xab, 0xcd, 0xef, 0x88, 0xb6};
-    static const uint8_t like_a_tap[FRAME_MAC_SIZE] = {0xfe, 0x54, 0x00, 0xab, 0xcd, 0xef};
+    static const uint8_t like_made_up[FRAME_MAC_SIZE] = {0xf6, 0x54, 0x00, 0xab, 0xcd, 0xef};
     struct frame f[FRAME_LESSONS];
 
     frames_of_lesson(f, mac);
     same_bytes(&f[0], first, sizeof(first));
     same_bytes(&f[1], second, sizeof(second));
-    frames_of_lesson(f, like_a_tap);
-    UNIT_TRUE(memcmp(f[0].data, like_a_tap, FRAME_MAC_SIZE) != 0);
+    frames_of_lesson(f, like_made_up);
+    UNIT_TRUE(memcmp(f[0].data, like_made_up, FRAME_MAC_SIZE) != 0);
     UNIT_EQ(f[0].data[0] & 3, 2); /* of one station, given locally */
 }
 

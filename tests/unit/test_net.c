@@ -6,6 +6,12 @@
 #include "net/net.h"
 
 #include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "conf/load.h"
 #include "lib/clock.h"
@@ -320,7 +326,7 @@ UNIT_TEST(taught,
         UNIT_EQ(net_fake_announced(net, port.tap), 0);
         (void)loop_turn(loop, 100, NULL);
     }
-    UNIT_TRUE(clock_monotonic_us() - start >= net_teach_us(NET_KIND_FAKE));
+    UNIT_TRUE(clock_monotonic_us() - start >= 5000);
     UNIT_EQ(net_fake_announced(net, port.tap), 1);
     _cleanup_(str_freep) char *calls = net_fake_calls(net);
     UNIT_STR(calls, "teach tapaaaaaaaa-00\nteach tapaaaaaaaa-00\nteach tapaaaaaaaa-00\n"
@@ -328,6 +334,51 @@ UNIT_TEST(taught,
     while (net_fake_announced(net, port.tap) < 4 && clock_monotonic_us() < end)
         (void)loop_turn(loop, 100, NULL);
     UNIT_EQ(net_fake_announced(net, port.tap), 4);
+    UNIT_EQ(left, 1);
+    net_disarm(armed);
+}
+
+UNIT_TEST(held_up,
+          "a loop that was held up during the lessons gives one more, then the fabric is told")
+{
+    const struct timespec pause = {.tv_nsec = 20000000};
+    struct net_port *ports[] = {&port};
+    struct net_armed *armed = NULL;
+    unsigned left = 0;
+
+    net_fake_set_teachable(net, port.tap, true);
+    UNIT_EQ(net_arm(net, ports, 1, &armed, &unit_err), 0);
+    net_fake_forget_calls(net);
+    UNIT_TRUE(!net_is_teaching(armed));
+    UNIT_EQ(net_teach_and_announce(armed, note_left, &left), 1);
+    UNIT_TRUE(net_is_teaching(armed));
+    (void)nanosleep(&pause, NULL);
+    (void)loop_turn(loop, 100, NULL);
+    _cleanup_(str_freep) char *calls = net_fake_calls(net);
+    UNIT_STR(calls, "teach tapaaaaaaaa-00\nteach tapaaaaaaaa-00\nannounce tapaaaaaaaa-00");
+    UNIT_TRUE(!net_is_teaching(armed));
+    UNIT_EQ(left, 1);
+    net_disarm(armed);
+}
+
+UNIT_TEST(mixed, "that the fabric was told is said when the last port is through with its lessons")
+{
+    struct net_port other = port;
+    struct net_port *ports[] = {&port, &other};
+    struct net_armed *armed = NULL;
+    unsigned left = 0;
+
+    other.tap = (char *)"tapbbbbbbbb-00";
+    net_fake_set_teachable(net, other.tap, true);
+    UNIT_EQ(net_arm(net, ports, 2, &armed, &unit_err), 0);
+    UNIT_EQ(net_teach_and_announce(armed, note_left, &left), 2);
+    UNIT_EQ(net_fake_announced(net, port.tap), 1);
+    UNIT_EQ(net_fake_announced(net, other.tap), 0);
+    UNIT_EQ(left, 0);
+    int64_t end = clock_monotonic_us() + 5 * USEC_PER_SEC;
+    while (net_is_teaching(armed) && clock_monotonic_us() < end)
+        (void)loop_turn(loop, 100, NULL);
+    UNIT_EQ(net_fake_announced(net, other.tap), 1);
     UNIT_EQ(left, 1);
     net_disarm(armed);
 }
@@ -351,8 +402,8 @@ UNIT_TEST(
     UNIT_EQ(net_fake_announced(net, port.tap), 2);
     UNIT_EQ(left, 2);
     net_disarm(armed);
-    UNIT_EQ(net_teach_us(NET_KIND_BRIDGE), 0);
-    UNIT_TRUE(net_teach_us(NET_KIND_OVS) > 0);
+    UNIT_TRUE(!net_kind_is_taught(NET_KIND_BRIDGE));
+    UNIT_TRUE(net_kind_is_taught(NET_KIND_OVS));
 }
 
 UNIT_TEST(unwired, "a port whose tap is not wired is not counted as announced")
@@ -444,6 +495,72 @@ UNIT_TEST(bad_database, "a place of the database that is none is refused")
         UNIT_TRUE(unit_err.code == ERR_CONFIG || unit_err.code == ERR_INVALID);
         err_clear(&unit_err);
     }
+}
+
+struct served {
+    struct ovsdb *db;
+    int fd; /* the server's end */
+};
+
+static void serve(struct served *s)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    _cleanup_(str_freep) char *connection = text_format("unix:%s/db.sock", unit_directory());
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    (void)snprintf(address.sun_path, sizeof(address.sun_path), "%s", connection + 5);
+    UNIT_EQ(bind(listener, (struct sockaddr *)&address, sizeof(address)), 0);
+    UNIT_EQ(listen(listener, 1), 0);
+    UNIT_EQ(ovsdb_open(&s->db, connection, &unit_err), 0);
+    s->fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    (void)close(listener);
+    (void)unlink(address.sun_path);
+}
+
+/* The watched port's tag after this message. */
+static int tag_after(struct served *s, const char *message)
+{
+    bool changed = false;
+
+    UNIT_EQ(send(s->fd, message, strlen(message), MSG_NOSIGNAL), (ssize_t)strlen(message));
+    UNIT_EQ(ovsdb_drain(s->db, &changed, &unit_err), 0);
+    UNIT_TRUE(changed);
+    return ovsdb_watched_tag(s->db);
+}
+
+UNIT_TEST(watched_tag, "a watched port has the VLAN of the last message that tells one")
+{
+    static const char update[] = "{\"id\":null,\"method\":\"update2\",\"params\":";
+    static const char *const odd[] = {"[]}",
+                                      "null}",
+                                      "[\"port\",null]}",
+                                      "[\"port\",{\"Port\":[1]}]}",
+                                      "[\"port\",{\"Port\":{\"u\":null}}]}",
+                                      "[\"port\",{\"Port\":{\"u\":{\"modify\":{}}}}]}",
+                                      "[\"port\",{\"Port\":{\"u\":{\"delete\":null}}}]}"};
+    struct served s = {.fd = -1};
+
+    serve(&s);
+    UNIT_EQ(ovsdb_watched_tag(s.db), -1);
+    UNIT_EQ(tag_after(&s, "{\"id\":1,\"error\":null,\"result\":"
+                          "{\"Port\":{\"u\":{\"initial\":{\"tag\":7}}}}}"),
+            7);
+    for (size_t i = 0; i < ARRAY_LEN(odd); i++) {
+        _cleanup_(str_freep) char *message = text_format("%s%s", update, odd[i]);
+        UNIT_EQ(tag_after(&s, message), 7);
+    }
+    _cleanup_(str_freep) char *other =
+        text_format("%s[\"port\",{\"Port\":{\"u\":{\"modify\":{\"tag\":9}}}}]}", update);
+    UNIT_EQ(tag_after(&s, other), 9);
+    _cleanup_(str_freep) char *none =
+        text_format("%s[\"port\",{\"Port\":{\"u\":{\"modify\":{\"tag\":[\"set\",[]]}}}}]}", update);
+    UNIT_EQ(tag_after(&s, none), -1);
+    UNIT_EQ(tag_after(&s, other), 9);
+    _cleanup_(str_freep) char *again =
+        text_format("%s[\"port\",{\"Port\":{\"v\":{\"insert\":{\"name\":\"tap\"}}}}]}", update);
+    UNIT_EQ(tag_after(&s, again), -1);
+    ovsdb_free(s.db);
+    (void)close(s.fd);
 }
 
 UNIT_TEST(framing, "the end of a JSON text in a stream is found in pieces of any size")
