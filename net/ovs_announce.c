@@ -33,8 +33,8 @@ enum {
     PATCHES_MAX = 16,
     VLAN_NONE = 4095 /* Neutron's, for a port that leads nowhere */
 };
-static const uint32_t ports_end_10 = 0xff00,
-                      ports_end_13 = 0xffffff00; /* behind are reserved ones */
+/* Behind them are reserved numbers. */
+static const uint32_t ports_end_10 = 0xff00, ports_end_13 = 0xffffff00;
 /* Neutron's agent names the integration bridge's end of a patch to the bridge of a physical network so. */
 static const char patch_prefix[] = "int-";
 
@@ -190,8 +190,7 @@ static void line_ready(void *aux, uint32_t epoll_events _unused_)
         return;
     }
     o->lost = false;
-    o->reading =
-        true; /* a port that is wired is announced, on this line, while its message is read */
+    o->reading = true; /* a port that is wired is announced while the message of it is read */
     int rc = take_messages(o, &e);
     o->reading = false;
     if (rc < 0)
