@@ -129,7 +129,8 @@ static int count_cpus(const struct conf *conf, const virNodeInfo *node, int *out
     return 0;
 }
 
-/* The total is libvirt's, as with Nova: where the kernel says otherwise the inventory must not jump. */
+/* The total is libvirt's, as with Nova: where the kernel says otherwise the inventory must not jump. What is in use is
+ * the kernel's total less what it has available: libvirt may count less (memory that was plugged in later). */
 static int read_counts(const struct libvirt_call *call, const struct conf *conf,
                        struct virt_resources *out, struct err *e)
 {
@@ -145,7 +146,8 @@ static int read_counts(const struct libvirt_call *call, const struct conf *conf,
         return libvirt_call_error(call, e, "the domains of this host cannot be counted");
     out->guests = (size_t)guests;
     out->memory_mb = (int64_t)node.memory / KIB_PER_MIB;
-    out->memory_used_mb = available / MIB < out->memory_mb ? out->memory_mb - available / MIB : 0;
+    int64_t used_mb = (total - available) / MIB;
+    out->memory_used_mb = used_mb < out->memory_mb ? used_mb : out->memory_mb;
     return 0;
 }
 
