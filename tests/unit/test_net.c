@@ -313,6 +313,7 @@ static void note_left(void *aux)
 UNIT_TEST(taught,
           "a switch that learns late is taught several times before the fabric is told once")
 {
+    static const char lesson[] = "teach tapaaaaaaaa-00\n";
     struct net_port *ports[] = {&port};
     struct net_armed *armed = NULL;
     unsigned left = 0;
@@ -329,8 +330,12 @@ UNIT_TEST(taught,
     UNIT_TRUE(clock_monotonic_us() - start >= 5000);
     UNIT_EQ(net_fake_announced(net, port.tap), 1);
     _cleanup_(str_freep) char *calls = net_fake_calls(net);
-    UNIT_STR(calls, "teach tapaaaaaaaa-00\nteach tapaaaaaaaa-00\nteach tapaaaaaaaa-00\n"
-                    "teach tapaaaaaaaa-00\nteach tapaaaaaaaa-00\nannounce tapaaaaaaaa-00");
+    const char *rest = calls;
+    unsigned lessons = 0;
+    for (; text_starts_with(rest, lesson); rest += strlen(lesson))
+        lessons++;
+    UNIT_TRUE(lessons >= 2 && lessons <= 5); /* fewer than five if the machine kept us waiting */
+    UNIT_STR(rest, "announce tapaaaaaaaa-00");
     while (net_fake_announced(net, port.tap) < 4 && clock_monotonic_us() < end)
         (void)loop_turn(loop, 100, NULL);
     UNIT_EQ(net_fake_announced(net, port.tap), 4);
